@@ -1,0 +1,317 @@
+"""The drawing as DOT text: shapes, colours, the legend. `image` turns it into SVG, PNG or PDF.
+
+What the eye must get at once decides the style: the main way is dark and heavy, trouble is red and dashed and
+does not pull the layout, an irreversible call is the only thing filled with red, a person's approval the
+only thing in violet. A run or the path of a finding is drawn over it in one strong colour; the rest fades.
+"""
+
+from __future__ import annotations
+
+import html
+import textwrap
+from collections.abc import Iterable
+from math import isqrt
+
+import networkx as nx
+
+from jamjet_dsl import definition as d
+from jamjet_dsl.render import readable
+from jamjet_dsl.render.graph import ANY_STATE, BUDGET, JOIN, START, Arrow, Box, Cluster, Overlay
+
+FONT = "Arial"
+INK, SOFT, FAINT, PAPER = "#1f2430", "#5b6475", "#aab2c0", "#ffffff"
+RED, AMBER, GREEN, VIOLET, BLUE, TEAL = "#c62f3b", "#b7791f", "#1d7f4e", "#6b46c1", "#2563a8", "#0f7b83"
+BUSY = 16
+"""Above this many states the ways of trouble are drawn as tags beside their state, not as lines across the page."""
+LARGE = 80
+"""Above this many states the drawing is always laid out in columns; what leads from one column to another becomes a
+tag. One column of a thousand states could not be read, nor laid out in less than minutes."""
+
+_ACCENT = {
+    "call": BLUE, "approved": VIOLET, "think": TEAL, "ask": VIOLET, "wait": SOFT, "emit": BLUE, "run": BLUE, "each": BLUE,
+    "undo": AMBER, "parallel": SOFT, "": FAINT,
+}  # fmt: skip
+_VERB = {"approved": "call approved", "undo": "undo all", "": ""}
+_EFFECT = {"reads": (BLUE, "reads"), "writes": (AMBER, "writes"), "irreversible": (RED, "irreversible")}
+_EDGE = {
+    "main": (INK, "solid", 1.6), "guard": (INK, "solid", 1.6), "option": (VIOLET, "solid", 1.6), "join": (INK, "solid", 1.6),
+    "event": (BLUE, "solid", 1.4), "inner": (SOFT, "solid", 1.0), "error": (RED, "dashed", 1.1), "timeout": (AMBER, "dashed", 1.1),
+    "denied": (RED, "dashed", 1.1), "in_doubt": (RED, "dashed", 1.1), "else": (SOFT, "dotted", 1.2),
+    "handler": (RED, "dashed", 1.1), "exceeded": (AMBER, "dashed", 1.1),
+}  # fmt: skip
+_ASIDE = frozenset({"error", "timeout", "denied", "in_doubt", "else", "handler", "exceeded"})
+
+
+def to_dot(graph: nx.MultiDiGraph, overlay: Overlay | None = None, *, columns: int = 1) -> str:
+    """DOT text for a graph of `graph.build`, with what a run or a finding went through drawn over it.
+
+    `columns` asks for a layout of that many columns; a large graph gets as many as make it about square.
+    """
+    states = sum(box.kind in ("state", "final", "failed") for _, box in graph.nodes(data="box"))
+    busy, large = states > BUSY, states > LARGE
+    spacing = "ranksep=0.28, nodesep=0.25" if busy else "ranksep=0.45, nodesep=0.35"
+    lines = [
+        "digraph jam {",
+        f'  graph [fontname="{FONT}", rankdir=TB, bgcolor="{PAPER}", pad=0.3, {spacing},'
+        f" splines={'line' if large else 'spline'}];",
+        f'  node [fontname="{FONT}", fontsize=11, shape=plain, fontcolor="{INK}"];',
+        f'  edge [fontname="{FONT}", fontsize=9.5, arrowsize=0.7, fontcolor="{INK}"];',
+    ]
+    lines.append(f"  graph [label=<{_header(graph, overlay)}>, labelloc=t, labeljust=l];")
+    lines += _clusters(graph, overlay)
+    if large:
+        # A column is about eighteen times as wide as one of its states is high; half of that keeps the layout quick.
+        columns = max(columns, states // max(36, isqrt(9 * states)) + 1)
+    column = _columns(graph, -(-states // columns)) if columns > 1 else {}
+    tags: dict[tuple[str, str], list[Arrow]] = {}
+    for source, target, arrow in graph.edges(data="arrow"):
+        taken = overlay is not None and (source, arrow.id) in overlay.edges
+        far = columns > 1 and column[source] != column[target]
+        if far or (busy and not taken and arrow.kind in _ASIDE and arrow.kind not in ("handler", "exceeded")):
+            tags.setdefault((source, target), []).append(arrow)
+        else:
+            lines.append("  " + _edge(source, target, arrow, overlay))
+    for (source, target), arrows in tags.items():
+        lines += _tag(graph, source, target, arrows, overlay)
+    lines.append("}")
+    return "\n".join(lines) + "\n"
+
+
+def _columns(graph: nx.MultiDiGraph, height: int) -> dict[str, int]:
+    """A column number for every node: states in the order of the program, `height` at a time; what stands inside
+    a frame stays with its frame, and the marks with what they lead to."""
+    frame = {c.path: c.parent for c in graph.graph["clusters"]}
+
+    def outermost(path: str) -> str:
+        cluster = graph.nodes[path]["box"].cluster
+        while frame.get(cluster):
+            cluster = frame[cluster]
+        return cluster or path
+
+    homes = list(dict.fromkeys(outermost(n) for n in graph if n not in (START, ANY_STATE, BUDGET)))
+    number = {home: n // height for n, home in enumerate(homes)}
+    column = {n: number[outermost(n)] for n in graph if n not in (START, ANY_STATE, BUDGET)}
+    for mark in (START, ANY_STATE, BUDGET):
+        if mark in graph:
+            column[mark] = column[next(iter(graph[mark]))]
+    return column
+
+
+def _clusters(graph: nx.MultiDiGraph, overlay: Overlay | None) -> list[str]:
+    """All nodes, each inside the frames it belongs to. Iterative, since frames may nest deeply."""
+    members: dict[str, list[Box]] = {}
+    for _, box in graph.nodes(data="box"):
+        members.setdefault(box.cluster, []).append(box)
+    nested: dict[str, list[Cluster]] = {}
+    for cluster in graph.graph["clusters"]:
+        nested.setdefault(cluster.parent, []).append(cluster)
+    lines: list[str] = []
+    todo: list[tuple[str, int] | str] = [("", 1)]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, str):
+            lines.append(item)
+            continue
+        path, depth = item
+        pad = "  " * depth
+        lines += [pad + _node(box, overlay, graph.graph["agent"].name) for box in members.get(path, ())]
+        for cluster in reversed(nested.get(path, [])):
+            todo.append(pad + "}")
+            todo.append((cluster.path, depth + 1))
+            todo.append(_open(cluster, pad))
+    return lines
+
+
+def _open(cluster: Cluster, pad: str) -> str:
+    fill = "#f4f6fa" if cluster.kind != "branch" else "#ffffff"
+    return (
+        f'{pad}subgraph {_id("cluster " + cluster.path)} {{ graph [label=<<font point-size="10" color="{SOFT}">{_esc(cluster.title)}'
+        f'</font>>, style="rounded,filled", color="{FAINT}", fillcolor="{fill}", margin=12, labeljust=l, labelloc=t];'
+    )
+
+
+def _node(box: Box, overlay: Overlay | None, agent: str) -> str:
+    faded = overlay is not None and box.path not in overlay.states and box.kind in ("state", "final", "failed", "join")
+    name = _id(box.path)
+    tag = f'id="{_esc(f"state {box.path}")}", ' if box.kind in ("state", "final", "failed") else ""
+    match box.kind:
+        case "start":
+            return f'{name} [shape=circle, width=0.16, fixedsize=true, style=filled, color="{INK}", fillcolor="{INK}", label="", xlabel=""];'
+        case "any" | "budget":
+            text = _esc(box.title)
+            return (
+                f'{name} [shape=box, style="rounded,dashed", color="{SOFT}", fontcolor="{SOFT}", fontsize=10, margin="0.1,0.04", '
+                f"label=<<i>{text}</i>>];"
+            )
+        case "join" | "end":
+            return f'{name} [shape=box, style="rounded,filled", color="{SOFT}", fillcolor="#e8ecf3", fontsize=10, margin="0.1,0.03", label="{_quote(box.title)}"];'
+        case _:
+            return f'{name} [{tag}tooltip="{_quote(box.title)}", label=<{_card(box, overlay, faded)}>];'
+
+
+def _card(box: Box, overlay: Overlay | None, faded: bool) -> str:
+    """A state as a small table: a coloured bar, its name and badges, what it does."""
+    visits = overlay.states.get(box.path, 0) if overlay else 0
+    ends = box.kind in ("final", "failed")
+    accent = (RED if box.kind == "failed" else GREEN) if ends else _ACCENT.get(box.does, SOFT)
+    fill = {"final": "#e7f5ec", "failed": "#fdeaea"}.get(box.kind, PAPER)
+    ink, soft = (FAINT, FAINT) if faded else (INK, SOFT)
+    border, width = (FAINT if faded else accent), 1
+    if box.effect == "irreversible":
+        fill, accent, border, width = "#fff0f0", RED, (FAINT if faded else RED), 2
+    if overlay and box.path in overlay.current:
+        fill, border, width = (
+            ("#ffe1e1" if overlay.alarming else "#fff3c4"),
+            (RED if overlay.alarming else "#d69e00"),
+            3,
+        )
+    bar = FAINT if faded else accent
+    title = f"<b>{_esc(box.title)}</b>"
+    badge = _badge(box, faded)
+    count = f' <font color="{SOFT}" point-size="9">×{visits}</font>' if visits > 1 else ""
+    head = f'<tr><td align="left" balign="left"><font color="{ink}">{title}</font>{count}{badge}</td></tr>'
+    rows = [head]
+    for n, line in enumerate(box.lines):
+        verb = _VERB.get(box.does, box.does) if n == 0 and not ends else ""
+        said = f'<font color="{bar}"><b>{verb}</b></font> ' if verb else ""
+        wrapped = '<br align="left"/>'.join(_esc(part) for part in textwrap.wrap(line, 44) or [""])
+        rows.append(
+            f'<tr><td align="left" balign="left"><font point-size="9.5" color="{soft}">{said}{wrapped}</font></td></tr>'
+        )
+    inner = f'<table border="0" cellborder="0" cellspacing="0" cellpadding="2">{"".join(rows)}</table>'
+    style = ' style="rounded"'
+    return (
+        f'<table border="{width}" color="{border}" bgcolor="{fill}" cellborder="0" cellspacing="5" cellpadding="0"{style}>'
+        f'<tr><td bgcolor="{bar}" width="4"></td><td>{inner}</td></tr></table>'
+    )
+
+
+def _badge(box: Box, faded: bool) -> str:
+    if box.effect not in _EFFECT:
+        return ""
+    colour, text = _EFFECT[box.effect]
+    granted = f' <font point-size="8.5" color="{FAINT if faded else VIOLET}">approved</font>' if box.approved else ""
+    return f'   <font point-size="8.5" color="{FAINT if faded else colour}">{text}</font>{granted}'
+
+
+def _tag(graph: nx.MultiDiGraph, source: str, target: str, arrows: list[Arrow], overlay: Overlay | None) -> list[str]:
+    """The ways of trouble from one state to another as a small tag at its side: `timeout, after 2× → escalated`."""
+    colour = FAINT if overlay is not None else _EDGE[arrows[0].kind][0]
+    said = ", ".join(a.label + (f" ≤ {a.limit}×" if a.limit is not None else "") for a in arrows)
+    name = _id(f"{source}\x00tag {target}")
+    text = "<br/>".join(_esc(part) for part in textwrap.wrap(f"{said} → {graph.nodes[target]['box'].title}", 30))
+    node = (
+        f'  {name} [shape=box, style="rounded,dashed", color="{colour}", fontcolor="{colour}", fontsize=8.5, height=0.1, '
+        f'margin="0.06,0.02", label=<{text}>];'
+    )
+    edge = f'  {_id(source)} -> {name} [style=dashed, color="{colour}", arrowhead=none, weight=20];'
+    beside = f"  {{ rank=same; {_id(source)}; {name}; }}"
+    # Inside a frame a rank constraint would pull the state out of it; there the tag simply stands below.
+    return [node, edge] if graph.nodes[source]["box"].cluster else [node, edge, beside]
+
+
+def _edge(source: str, target: str, arrow: Arrow, overlay: Overlay | None) -> str:
+    colour, style, width = _EDGE[arrow.kind]
+    state = source.removesuffix(JOIN)
+    taken = overlay.edges.get((state, arrow.id), 0) if overlay and arrow.id else 0
+    if overlay is not None:
+        if taken:
+            colour, width = (RED if overlay.alarming else "#d69e00"), 3.0
+        elif arrow.kind != "inner":
+            colour = FAINT
+    attributes = [f'color="{colour}"', f"style={style}", f"penwidth={width}"]
+    label = _edge_label(arrow, taken)
+    if label:
+        shade = (
+            FAINT
+            if overlay is not None and not taken
+            else (colour if arrow.kind in _ASIDE or arrow.kind == "option" else INK)
+        )
+        attributes.append(f'fontcolor="{shade}"')
+        attributes.append(f"label=<{label}>")
+    if arrow.kind in _ASIDE:
+        # Trouble hangs off the main way: it may not decide the ranks that the eye follows downwards.
+        attributes.append(f"weight={1 if arrow.kind in ('handler', 'exceeded') else 0}")
+    else:
+        attributes.append(f"weight={8 if arrow.kind in ('main', 'join') else 4}")
+    tag = f"edge {state} {arrow.id}"
+    attributes.append(f'id="{_esc(tag)}"' if arrow.id else "")
+    return f"{_id(source)} -> {_id(target)} [{', '.join(a for a in attributes if a)}];"
+
+
+def _edge_label(arrow: Arrow, taken: int) -> str:
+    lines = textwrap.wrap(arrow.label, 34)
+    label = "<br/>".join(f" {_esc(part)} " for part in lines)
+    if arrow.kind == "option":
+        label = f"<b>{label}</b>"
+    if arrow.limit is not None:
+        label += f'{" " if label else ""}<font color="{SOFT}" point-size="8.5"> ≤ {arrow.limit}× </font>'
+    for text in arrow.sets:
+        label += f'<br/><font color="{SOFT}" point-size="8.5"> {_esc(_cut(text, 40))} </font>'
+    if taken > 1:
+        label += f'<font point-size="9"><b> ×{taken} </b></font>'
+    return label
+
+
+def _header(graph: nx.MultiDiGraph, overlay: Overlay | None) -> str:
+    """The card above the drawing: the agent, what goes in and out, its budget and policy, how to read the colours."""
+    agent: d.Agent = graph.graph["agent"]
+    version = (
+        f' <font color="{SOFT}" point-size="11">version {agent.version}</font>' if agent.version is not None else ""
+    )
+    rows = [f'<tr><td align="left"><font point-size="17"><b>{_esc(agent.name)}</b></font>{version}</td></tr>']
+    if overlay and overlay.title:
+        rows.append(
+            f'<tr><td align="left"><font point-size="11" color="{RED if overlay.alarming else AMBER}"><b>{_esc(overlay.title)}</b></font></td></tr>'
+        )
+    facts = _rows("takes", [f"{f.name}: {readable.type_text(f.type)}" for f in agent.inputs])
+    facts += _rows("gives", [f"{f.name}: {readable.type_text(f.type)}" for f in agent.outputs])
+    if agent.budget:
+        parts = readable.limits(agent.budget.limits)
+        kept = readable.limits(agent.budget.reserve)
+        parts += [f"of which reserved: {', '.join(kept)}"] if kept else []
+        facts += _rows("budget", parts)
+    if agent.rules is not None:
+        # A reviewer asks first what is forbidden or needs a person; the allows are one line.
+        allows = [r for r in agent.rules if r.kind == "allow" and r.when is None and not r.because]
+        rest = [readable.rule(r) for r in agent.rules if r not in allows]
+        plain = ", ".join(readable.tool_set(r.tools) for r in allows)
+        facts += _rows("policy", [*([f"allow {plain}"] if plain else []), *rest], each=True)
+    if facts:
+        table = f'<table border="0" cellborder="0" cellspacing="0" cellpadding="2">{"".join(facts)}</table>'
+        rows.append(f'<tr><td align="left">{table}</td></tr>')
+    rows.append(
+        f'<tr><td align="left"><font point-size="8.5" color="{SOFT}">'
+        f'<font color="{BLUE}">■</font> call  <font color="{TEAL}">■</font> think  <font color="{VIOLET}">■</font> a person decides  '
+        f'<font color="{RED}">■ irreversible</font>  <font color="{GREEN}">■</font> ends well  <font color="{RED}">- - error, denied, in doubt</font>  '
+        f'<font color="{AMBER}">- - timeout, budget</font>  ·· limit used up</font></td></tr>'
+    )
+    return f'<table border="0" cellborder="0" cellspacing="0" cellpadding="2">{"".join(rows)}</table>'
+
+
+def _rows(title: str, parts: Iterable[str], *, each: bool = False) -> list[str]:
+    parts = list(parts)
+    if not parts:
+        return []
+    lines = parts if each else textwrap.wrap(" · ".join(parts), 110)
+    wrapped = [piece for line in lines for piece in textwrap.wrap(line, 110, subsequent_indent="    ")]
+    text = '<br align="left"/>'.join(_esc(line) for line in wrapped)
+    # One cell, the title above its lines: a second column would be pulled as wide as the widest row of the card.
+    head = f'<font color="{SOFT}">{title}</font>' + ('<br align="left"/>' if each else "  ")
+    return [f'<tr><td align="left" balign="left"><font point-size="9.5">{head}{text}</font></td></tr>']
+
+
+def _id(path: str) -> str:
+    return '"' + _quote(path.replace("\x00", "*")) + '"'
+
+
+def _quote(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+
+
+def _esc(text: str) -> str:
+    return html.escape(text.replace("\x00", "*"), quote=True)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
