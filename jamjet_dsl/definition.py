@@ -625,7 +625,8 @@ class Compiled(Model):
     `sources` maps the name of each file (relative to the main one) to its text. `spans` maps a part of the
     definition to its place; keys are `AGENT`, `AGENT/STATE`, `AGENT/STATE/EDGE_ID`, `AGENT/rules/N`,
     `tool/NAME`, `model/NAME`, `record/NAME`; a state inside a branch or item is `STATE/BRANCH/INNER` (`STATE/each/INNER`).
-    `docs` holds doc comments under the same keys. `tests` are the `test` blocks, lowered.
+    `docs` holds doc comments under the same keys. `tests` are the `test` blocks of the main agent, lowered, and
+    `test_fns` the functions that only they use (which must not change the digest).
     """
 
     definition: Definition
@@ -633,6 +634,7 @@ class Compiled(Model):
     spans: dict[str, SpanJson] = {}
     docs: dict[str, str] = {}
     tests: tuple[TestDef, ...] = ()
+    test_fns: dict[str, Fn] = {}
 
 
 # ---- tests

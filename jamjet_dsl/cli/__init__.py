@@ -1,0 +1,116 @@
+"""`jam`: the command line, and the only place that wires the parts together.
+
+Commands are imported when they are called, so that `jam check` does not pay for what `jam run` needs.
+
+Exit codes: 0 success; 1 errors found, or a check, a test or a verification failed; 2 usage; 3 the run failed or was
+cancelled; 4 it waits or is parked.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "new": ("new", "Start a program in a new folder."),
+    "check": ("check", "Tell everything that is wrong with programs."),
+    "explain": ("check", "What a diagnostic's code means, and how to fix it."),
+    "fmt": ("text", "Give programs their one canonical layout."),
+    "compile": ("text", "Print the definition: what the program means, as canonical JSON."),
+    "eval": ("text", "Evaluate an expression."),
+    "graph": ("graph", "Draw the diagram for review."),
+    "run": ("run", "Start a run and drive it until it ends or waits."),
+    "resume": ("run", "Continue runs from their last checkpoint."),
+    "worker": ("run", "Keep resuming whatever has something to do."),
+    "runs": ("look", "List runs."),
+    "show": ("look", "Where one run stands."),
+    "history": ("look", "The journal of a run as a timeline."),
+    "inbox": ("look", "What waits for people."),
+    "answer": ("operate", "Answer a question."),
+    "send": ("operate", "Send an event to a run."),
+    "retry": ("operate", "Let a parked run try again."),
+    "settle": ("operate", "Say whether a call in doubt happened."),
+    "cancel": ("operate", "Cancel a run."),
+    "test": ("test", "Run the tests in programs."),
+}
+
+
+class Jam(click.Group):
+    """The commands of `COMMANDS`, each imported when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"jamjet_dsl.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from jamjet_dsl.diagnostics.suggest import did_you_mean
+
+            near = did_you_mean(args[0], COMMANDS) if args else None
+            if near is None:
+                raise
+            raise click.UsageError(f"{error.message} Did you mean `jam {near}`?", ctx) from None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.command(cls=Jam, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="jamjet-dsl", prog_name="jam")
+@click.option("--db", metavar="F", help="The run database (or JAM_DB; default: jam.db next to the program).")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.pass_context
+def cli(ctx: click.Context, db: str | None, debug: bool) -> None:
+    """Programs for agents that survive: checked before they run, checkpointed at every step."""
+    ctx.obj = {"db": db, "debug": debug}
+
+
+def main() -> None:
+    """The entry point. Nothing but an exit code and clear words leaves it, unless `--debug` is given."""
+    from jamjet_dsl.diagnostics.errors import JamError
+
+    debug = "--debug" in sys.argv
+    try:
+        code = cli.main(prog_name="jam", standalone_mode=False)
+    except JamError as error:
+        from jamjet_dsl.cli.common import exit_code, tell
+
+        if debug:
+            raise
+        tell(error)
+        code = exit_code(error)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        code = 130
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; a second error at exit would only be noise.
+        sys.stderr.close()
+        code = 0
+    except RecursionError:
+        click.echo("error[JAMR003]: the input is nested too deeply", err=True)
+        code = 1
+    except Exception as error:
+        if debug:
+            raise
+        text = f"error[JAMR901]: a bug in jam: {type(error).__name__}: {error}"
+        click.echo(
+            f"{text}\nhelp: run it again with --debug and report what it prints; nothing committed was lost", err=True
+        )
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)

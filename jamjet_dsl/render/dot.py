@@ -64,7 +64,7 @@ def to_dot(graph: nx.MultiDiGraph, overlay: Overlay | None = None, *, columns: i
         columns = max(columns, states // max(36, isqrt(9 * states)) + 1)
     column = _columns(graph, -(-states // columns)) if columns > 1 else {}
     tags: dict[tuple[str, str], list[Arrow]] = {}
-    for source, target, arrow in graph.edges(data="arrow"):
+    for source, target, arrow in _merged(graph, overlay):
         taken = overlay is not None and (source, arrow.id) in overlay.edges
         far = columns > 1 and column[source] != column[target]
         if far or (busy and not taken and arrow.kind in _ASIDE and arrow.kind not in ("handler", "exceeded")):
@@ -75,6 +75,28 @@ def to_dot(graph: nx.MultiDiGraph, overlay: Overlay | None = None, *, columns: i
         lines += _tag(graph, source, target, arrows, overlay)
     lines.append("}")
     return "\n".join(lines) + "\n"
+
+
+def _merged(graph: nx.MultiDiGraph, overlay: Overlay | None) -> list[tuple[str, str, Arrow]]:
+    """All edges; the used-up limits that lead from one state to another are one line, unless a run took one."""
+    kept: list[tuple[str, str, Arrow]] = []
+    place: dict[tuple[str, str], int] = {}
+    for source, target, arrow in graph.edges(data="arrow"):
+        taken = overlay is not None and (source, arrow.id) in overlay.edges
+        if arrow.kind != "else" or taken:
+            kept.append((source, target, arrow))
+        elif (source, target) in place:
+            n = place[source, target]
+            before = kept[n][2]
+            kept[n] = (
+                source,
+                target,
+                Arrow(before.id, "else", f"{before.label}, {arrow.label.removeprefix('after ')}"),
+            )
+        else:
+            place[source, target] = len(kept)
+            kept.append((source, target, arrow))
+    return kept
 
 
 def _columns(graph: nx.MultiDiGraph, height: int) -> dict[str, int]:

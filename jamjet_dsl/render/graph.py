@@ -21,6 +21,8 @@ START = "\x00start"
 ANY_STATE = "\x00any"
 BUDGET = "\x00budget"
 JOIN = "/\x00join"
+ANONYMOUS = "do"
+"""What the compiler calls the only state of a branch or item."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +118,17 @@ def _state(graph: nx.MultiDiGraph, definition: d.Definition, state: d.State, pat
     """Adds a state; for a parallel and an each also the states inside."""
     does, lines, effect, approved = describe(definition, state.action)
     lines += tuple(f"set {'.'.join(s.path)} = {readable.expression(s.value)}" for s in state.sets)
-    if state.yields is not None:
+    if state.yields is not None and state.yields != ["var", "result"]:
         lines += (f"yields {readable.expression(state.yields)}",)
     inner = cluster
     action = state.action
+    # The one state of a branch or item has no name of its own; people know it by the branch's.
+    name = path.rsplit("/", 2)[-2] if state.name == ANONYMOUS and "/" in path else state.name
     if isinstance(action, d.Parallel | d.Each):
         inner = path
-        title = state.name if isinstance(action, d.Parallel) else f"{state.name}: {lines[0]}"
+        title = name if isinstance(action, d.Parallel) else f"each {lines[0]}"
         graph.graph["clusters"].append(Cluster(path, cluster, title, does))
-    graph.add_node(path, box=Box(path, state.name, "state", does, lines, effect, approved, inner))
+    graph.add_node(path, box=Box(path, name, "state", does, lines, effect, approved, inner))
     if isinstance(action, d.Parallel):
         join = path + JOIN
         graph.add_node(join, box=Box(join, _join_text(action), "join", cluster=inner))
@@ -249,7 +253,7 @@ def describe(definition: d.Definition, action: Any) -> tuple[str, tuple[str, ...
             )
         case d.Each():
             once = f", {action.at_once} at once" if action.at_once > 1 else ""
-            return "each", (f"each {action.item} in {readable.expression(action.source)}{once}",), "", False
+            return "each", (f"{action.item} in {readable.expression(action.source)}{once}",), "", False
         case d.Wait():
             return "wait", (_wait(action),), "", False
         case d.Emit():
@@ -260,7 +264,7 @@ def describe(definition: d.Definition, action: Any) -> tuple[str, tuple[str, ...
                 False,
             )
         case d.UndoAll():
-            return "undo", ("undo all",), "", False
+            return "undo", ("what was done, in reverse",), "", False
         case d.Parallel():
             return "parallel", (), "", False
     return "", (), "", False

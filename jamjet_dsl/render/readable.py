@@ -34,7 +34,9 @@ def money(text: str) -> str:
     whole, dot, rest = amount.partition(".")
     sign = "-" if whole.startswith("-") else ""
     grouped = f"{int(whole.lstrip('-') or 0):,}".replace(",", "_")
-    amount = f"{sign}{grouped}{dot}{rest}"
+    # Large round amounts are written without their cents, as people write them.
+    cents = "" if int(whole.lstrip("-") or 0) >= 1000 and not rest.strip("0") else dot + rest
+    amount = f"{sign}{grouped}{cents}"
     return f"${amount}" if currency in ("USD", "") else f"{amount} {currency}"
 
 

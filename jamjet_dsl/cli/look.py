@@ -1,0 +1,137 @@
+"""`jam runs`, `jam show`, `jam history`, `jam inbox`: looking changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from jamjet_dsl.cli.common import OK, db_option, existing_database, format_option, print_json
+from jamjet_dsl.cli.words import ago, option_names, plain, standing, status, waits, when
+
+if TYPE_CHECKING:
+    from jamjet_dsl.engine.engine import Engine
+
+
+@contextlib.contextmanager
+def opened(ctx: click.Context) -> Iterator[tuple[Engine, str]]:
+    """An engine that is only looked through, and its database."""
+    from jamjet_dsl.engine.engine import Engine
+
+    db = existing_database(ctx)
+    engine = Engine(store=db)
+    try:
+        yield engine, db
+    finally:
+        engine.store.close()
+
+
+@click.command("runs")
+@click.option("--status", "wanted", multiple=True, metavar="S", help="Only runs with this status (repeat for several).")
+@format_option("human", "json")
+@db_option
+@click.pass_context
+def runs_command(ctx: click.Context, wanted: tuple[str, ...], form: str) -> int:
+    """List runs, oldest first."""
+    from dataclasses import asdict
+
+    with opened(ctx) as (jam, _db):
+        rows = jam.runs(wanted or None)
+        now = jam.clock.now_ms()
+    if form == "json":
+        for row in rows:
+            print_json(asdict(row))
+        return OK
+    if not rows:
+        click.echo("no runs", err=True)
+    for row in rows:
+        waiting = "; ".join(waits(w) for w in row.waiting_for)
+        line = f"{row.run_id}  {row.agent}  {status(row.status)}  {row.state}"
+        click.echo(
+            f"{line}  {click.style(f'{ago(max(0, now - row.updated_ms))} ago', dim=True)}"
+            + (f"  {plain(waiting)}" if waiting else "")
+        )
+    return OK
+
+
+@click.command("show")
+@click.argument("run_id", metavar="ID")
+@format_option("human", "json")
+@db_option
+@click.pass_context
+def show_command(ctx: click.Context, run_id: str, form: str) -> int:
+    """Where one run stands, with its variables."""
+    with opened(ctx) as (jam, db):
+        view = jam.show(run_id)
+    if form == "json":
+        print_json(view.as_json())
+        return OK
+    click.echo(standing(view, db))
+    click.echo(
+        f"  agent {view.agent}  definition {view.definition[:12]}  {view.last_seq} events  started {when(view.created_ms)}"
+    )
+    for title, values in (("input", view.input), ("variables", view.vars)):
+        if values:
+            click.echo(f"  {title}")
+            for name, value in values.items():
+                click.echo(f"    {name}: {plain(value)}")
+    return OK
+
+
+@click.command("history")
+@click.argument("run_id", metavar="ID")
+@click.option("-f", "follow", is_flag=True, help="Keep printing until the run ends.")
+@format_option("human", "json")
+@db_option
+@click.pass_context
+def history_command(ctx: click.Context, run_id: str, follow: bool, form: str) -> int:
+    """The journal of a run: every decision, intent and outcome, in order."""
+    from dataclasses import asdict
+
+    from jamjet_dsl.cli.timeline import edge_texts, line_of
+    from jamjet_dsl.kernel.model import ENDED
+
+    with opened(ctx) as (jam, _db):
+        run_id = jam.run(run_id).id
+        edges = edge_texts(jam.program(run_id).definition)
+        after, started = 0, None
+        while True:
+            for event in jam.history(run_id, after):
+                after = event.seq
+                started = event.at_ms if started is None else started
+                if form == "json":
+                    print_json(asdict(event))
+                elif line := line_of(event, started, edges):
+                    click.echo(line)
+            if not follow or jam.store.summary(run_id).status in ENDED:
+                return OK
+            time.sleep(0.2)
+
+
+@click.command("inbox")
+@format_option("human", "json")
+@db_option
+@click.pass_context
+def inbox_command(ctx: click.Context, form: str) -> int:
+    """The questions that wait for people."""
+    from dataclasses import asdict
+
+    with opened(ctx) as (jam, _db):
+        rows = jam.inbox()
+    if form == "json":
+        for row in rows:
+            print_json(asdict(row))
+        return OK
+    if not rows:
+        click.echo("nothing waits for anybody", err=True)
+    for row in rows:
+        options = option_names(row.body.get("options", ()))
+        click.echo(f"{click.style(row.id, bold=True)}  {row.role}: {plain(row.body.get('text', ''))}")
+        until = f", until {when(row.expires_ms)}" if row.expires_ms else ""
+        click.echo(
+            f"  run {row.run_id} in {row.state}, asked {when(row.asked_ms)}{until}; options {', '.join(options)}"
+        )
+    return OK

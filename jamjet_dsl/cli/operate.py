@@ -1,0 +1,132 @@
+"""`jam answer`, `send`, `retry`, `settle`, `cancel`: moves from outside. Each is journaled, and the run is driven on
+from there, unless another process drives it or `--detach` says to leave it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jamjet_dsl.cli.common import db_option, existing_database, format_option, read_json
+from jamjet_dsl.cli.run import drive, engine_for, follow, report, script_option
+from jamjet_dsl.diagnostics.errors import JamError
+
+if TYPE_CHECKING:
+    from jamjet_dsl.engine.engine import Engine
+    from jamjet_dsl.ports import RunSummary
+
+by_option = click.option("--by", "by", metavar="WHO", help="Who says so, for the journal.")
+note_option = click.option("--note", metavar="T", help="Why, for the journal.")
+detach_option = click.option("--detach", is_flag=True, help="Do not drive the run on.")
+
+
+def _move(
+    ctx: click.Context, form: str, script: str | None, detach: bool, move: Callable[[Engine], Awaitable[RunSummary]]
+) -> int:
+    """Make a move, then drive the run on, and say where it stands."""
+    db = existing_database(ctx)
+
+    async def go() -> int:
+        async with engine_for(db, script) as jam:
+            summary = await move(jam)
+            if detach:
+                return report(jam.show(summary.run_id), form, db)
+            return await follow(jam, jam.run(summary.run_id), form, db)
+
+    return drive(go())
+
+
+@click.command("answer")
+@click.argument("question", metavar="ID")
+@click.argument("option")
+@by_option
+@note_option
+@click.option("--data", metavar="JSON|@F", help="The form that goes with the answer.")
+@detach_option
+@script_option
+@format_option("human", "json")
+@db_option
+@click.pass_context
+def answer_command(
+    ctx: click.Context, question: str, option: str, by: str | None, note: str | None, data: str | None, detach: bool,
+    script: str | None, form: str,
+) -> int:  # fmt: skip
+    """Answer a question: by its id, or by a run that has one open. An approval grants exactly the call it shows, once."""
+    values = read_json(data, "--data") if data is not None else {}
+    if not isinstance(values, dict):
+        raise JamError("JAMR404", "--data is not a JSON object", 'write {"name": value}')
+    return _move(ctx, form, script, detach, lambda jam: jam.answer(question, option, by=by, note=note, form=values))
+
+
+@click.command("send")
+@click.argument("run_id", metavar="ID")
+@click.argument("event")
+@click.argument("payload", metavar="[JSON|@F]", required=False)
+@click.option("--dedupe", metavar="K", help="The same K twice is one event.")
+@by_option
+@detach_option
+@script_option
+@format_option("human", "json")
+@db_option
+@click.pass_context
+def send_command(
+    ctx: click.Context, run_id: str, event: str, payload: str | None, dedupe: str | None, by: str | None, detach: bool,
+    script: str | None, form: str,
+) -> int:  # fmt: skip
+    """Send an event to a run. It is queued durably, first in first out."""
+    value: Any = read_json(payload, "the payload") if payload is not None else {}
+    return _move(ctx, form, script, detach, lambda jam: jam.send(run_id, event, value, dedupe=dedupe, by=by))
+
+
+@click.command("retry")
+@click.argument("run_id", metavar="ID")
+@by_option
+@note_option
+@detach_option
+@script_option
+@format_option("human", "json")
+@db_option
+@click.pass_context
+def retry_command(
+    ctx: click.Context, run_id: str, by: str | None, note: str | None, detach: bool, script: str | None, form: str
+) -> int:
+    """Let a parked run try again what it is parked at."""
+    return _move(ctx, form, script, detach, lambda jam: jam.retry(run_id, by=by, note=note or ""))
+
+
+@click.command("settle")
+@click.argument("run_id", metavar="ID")
+@click.option("--happened", metavar="JSON|@F", help="It happened, with this result.")
+@click.option("--did-not-happen", "did_not", is_flag=True, help="It did not happen.")
+@by_option
+@note_option
+@detach_option
+@script_option
+@format_option("human", "json")
+@db_option
+@click.pass_context
+def settle_command(
+    ctx: click.Context, run_id: str, happened: str | None, did_not: bool, by: str | None, note: str | None, detach: bool,
+    script: str | None, form: str,
+) -> int:  # fmt: skip
+    """Say whether a call in doubt happened. It is journaled who said so and why: --by and --note are required."""
+    if (happened is not None) == did_not:
+        raise click.UsageError("say --happened JSON (with the call's result) or --did-not-happen")
+    if not by or not note:
+        raise click.UsageError("say who found out and how: --by WHO --note TEXT")
+    result = read_json(happened, "--happened") if happened is not None else None
+    return _move(ctx, form, script, detach, lambda jam: jam.settle(run_id, not did_not, result, by=by, note=note))
+
+
+@click.command("cancel")
+@click.argument("run_id", metavar="ID")
+@click.option("--now", is_flag=True, help="Without what `on cancel` would do.")
+@by_option
+@note_option
+@format_option("human", "json")
+@db_option
+@click.pass_context
+def cancel_command(ctx: click.Context, run_id: str, now: bool, by: str | None, note: str | None, form: str) -> int:
+    """Cancel a run: its `on cancel` handler runs first, unless --now."""
+    return _move(ctx, form, None, False, lambda jam: jam.cancel(run_id, by=by, note=note or "", now=now))

@@ -1,0 +1,234 @@
+"""`jam run`, `jam resume`, `jam worker`: the commands that drive runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from jamjet_dsl.cli.common import (
+    FAILED,
+    OK,
+    WAITS,
+    database,
+    db_option,
+    existing_database,
+    exit_code,
+    format_option,
+    print_json,
+    read_json,
+    split_agent,
+    tell,
+)
+from jamjet_dsl.diagnostics.errors import JamError
+
+if TYPE_CHECKING:
+    from jamjet_dsl.engine.engine import Engine, Run
+    from jamjet_dsl.engine.view import RunView
+
+T = TypeVar("T")
+
+script_option = click.option(
+    "--model-script",
+    "script",
+    metavar="F",
+    help="Answer for every model from this JSON file: for demonstrations and tests.",
+)
+durability_option = click.option(
+    "--durability",
+    type=click.Choice(("full", "normal")),
+    default="full",
+    help="full: a commit survives a power cut; normal: it survives a crash of the process only.",
+)
+
+
+@click.command("run")
+@click.argument("program", metavar="FILE[:AGENT]")
+@click.option("--input", "given", metavar="JSON|@F", help="What the agent takes, as a JSON object.")
+@click.option("--id", "run_id", metavar="ID", help="The run's id (default: drawn).")
+@click.option(
+    "--if-exists", type=click.Choice(("error", "attach")), default="error", help="If a run with this id exists."
+)
+@click.option("--as", "who", metavar="WHO", help="On whose behalf (`principal` in the program).")
+@click.option("--detach", is_flag=True, help="Return after the first commit; `jam resume` or `jam worker` goes on.")
+@script_option
+@durability_option
+@format_option("human", "json")
+@db_option
+@click.pass_context
+def run_command(
+    ctx: click.Context,
+    program: str,
+    given: str | None,
+    run_id: str | None,
+    if_exists: str,
+    who: str | None,
+    detach: bool,
+    script: str | None,
+    durability: str,
+    form: str,
+) -> int:
+    """Start a run and drive it until it ends or waits. Ctrl-C leaves it resumable."""
+    from jamjet_dsl.cli.text import load
+
+    path, _ = split_agent(program)
+    value = read_json(given, "--input") if given is not None else {}
+    if not isinstance(value, dict):
+        raise JamError("JAMR301", "--input is not a JSON object", 'write {"name": value}')
+    compiled = load(program)
+    db = database(ctx, path)
+    if form == "human":
+        click.echo(click.style(f"db {db}", dim=True), err=True)
+    folder = os.path.dirname(os.path.abspath(path)) if path != "-" else os.getcwd()
+
+    async def go() -> int:
+        async with engine_for(db, script, durability, folder) as jam:
+            run = await jam.start(
+                compiled,
+                value,
+                id=run_id,
+                principal=who or _user(),
+                if_exists="attach" if if_exists == "attach" else "error",
+            )
+            if detach:
+                return report(jam.show(run.id), form, db)
+            return await follow(jam, run, form, db)
+
+    return drive(go())
+
+
+def _user() -> str:
+    """Who is at the keyboard, for the audit; `--as` says otherwise."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return ""
+
+
+@click.command("resume")
+@click.argument("ids", nargs=-1, metavar="ID…")
+@click.option("--all", "everything", is_flag=True, help="Every run that has something to do.")
+@script_option
+@durability_option
+@format_option("human", "json")
+@db_option
+@click.pass_context
+def resume_command(
+    ctx: click.Context, ids: tuple[str, ...], everything: bool, script: str | None, durability: str, form: str
+) -> int:
+    """Continue runs from their last checkpoint, on the definition they started with."""
+    if bool(ids) == everything:
+        raise click.UsageError("name runs, or --all")
+    db = existing_database(ctx)
+
+    async def go() -> int:
+        async with engine_for(db, script, durability) as jam:
+            if everything:
+                runs, problems = await jam.resume_all()
+                for error in problems.values():
+                    tell(error)
+                if not runs and not problems and form == "human":
+                    click.echo("nothing to resume: no run has anything to do now", err=True)
+            else:
+                runs, problems = [await jam.resume(i) for i in ids], {}
+            codes = [await follow(jam, run, form, db) for run in runs]
+            return max([*codes, *(exit_code(e) for e in problems.values())], default=OK)
+
+    return drive(go())
+
+
+@click.command("worker")
+@script_option
+@durability_option
+@db_option
+@click.pass_context
+def worker_command(ctx: click.Context, script: str | None, durability: str) -> int:
+    """Keep resuming whatever has something to do (timers that are due, answers, runs of a dead process)."""
+    db = database(ctx)
+
+    async def go() -> int:
+        async with engine_for(db, script, durability) as jam:
+            click.echo(f"working on {db}; Ctrl-C stops", err=True)
+            await jam.work()
+        return OK
+
+    return drive(go())
+
+
+@contextlib.asynccontextmanager
+async def engine_for(
+    db: str, script: str | None = None, durability: str = "full", folder: str | None = None
+) -> AsyncIterator[Engine]:
+    """An engine as the command line wants it."""
+    from jamjet_dsl.engine.engine import Engine
+
+    models: dict[str, Any] = {}
+    if script is not None:
+        from jamjet_dsl.models.scripted import Scripted
+
+        models["*"] = Scripted.from_file(script)
+    engine = Engine(store=db, models=models, folder=folder, durability="normal" if durability == "normal" else "full")
+    async with engine:
+        yield engine
+
+
+def drive(work: Coroutine[Any, Any, int]) -> int:
+    """Run to the end; SIGTERM ends it like Ctrl-C: leases are given up, writes in flight are waited for."""
+
+    async def guarded() -> int:
+        task = asyncio.ensure_future(work)
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(NotImplementedError, ValueError):
+                loop.add_signal_handler(name, task.cancel)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            click.echo("interrupted; nothing is lost: `jam resume` goes on from the last checkpoint", err=True)
+            return WAITS
+
+    return asyncio.run(guarded())
+
+
+async def follow(jam: Engine, run: Run, form: str, db: str) -> int:
+    """Drive a run until it ends or waits, with progress on a terminal, then say where it stands."""
+    if form == "human" and sys.stderr.isatty():
+        from jamjet_dsl.cli.progress import Progress
+
+        progress = Progress(jam, run.id)
+        watching = asyncio.ensure_future(progress.watch(run))
+        try:
+            view = await run.wait()
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            progress.catch_up()
+            progress.close()
+    else:
+        view = await run.wait()
+    return report(view, form, db)
+
+
+def report(view: RunView, form: str, db: str) -> int:
+    """Print where a run stands and what continues it; the exit code that belongs to it."""
+    if form == "json":
+        print_json(view.as_json())
+    else:
+        from jamjet_dsl.cli.words import standing
+
+        click.echo(standing(view, db))
+    match view.status:
+        case "completed":
+            return OK
+        case "failed" | "cancelled":
+            return FAILED
+        case _:
+            return WAITS

@@ -1,0 +1,71 @@
+"""`jam test`: the `test` blocks of programs, in simulated time, with mocks."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from jamjet_dsl.cli.common import FOUND, OK, exit_code, format_option, print_json, program_files, tell
+from jamjet_dsl.cli.words import ago, plain
+from jamjet_dsl.diagnostics.errors import JamError
+
+if TYPE_CHECKING:
+    from jamjet_dsl.engine.testing import TestResult
+
+
+@click.command("test")
+@click.argument("files", nargs=-1, required=True, metavar="FILE|DIR|- …")
+@click.option("-k", "match", metavar="TEXT", help="Only tests whose title contains TEXT.")
+@format_option("human", "json")
+@click.option("--debug", is_flag=True, expose_value=False, hidden=True)
+def test_command(files: tuple[str, ...], match: str | None, form: str) -> int:
+    """Run the tests in programs. Nothing outside is called: tools, models and people are mocked, time is simulated."""
+    from jamjet_dsl.cli.text import load
+    from jamjet_dsl.engine.testing import run_tests
+
+    began = time.perf_counter()
+    results: list[TestResult] = []
+    code = OK
+    for name in program_files(files):
+        try:
+            found = run_tests(load(name), match)
+        except JamError as error:
+            if error.code == "JAMR005" and len(files) >= 1:
+                # A file of tools has no agent, and so no tests.
+                continue
+            tell(error)
+            code = max(code, exit_code(error))
+            continue
+        results += found
+        if form == "human":
+            for result in found:
+                click.echo(_human(result))
+    failed = sum(not r.passed for r in results)
+    if form == "json":
+        print_json({"tests": [r.as_json() for r in results], "passed": len(results) - failed, "failed": failed})
+    else:
+        counts = f"{len(results) - failed} passed, {failed} failed"
+        click.echo(f"{counts} in {ago(int((time.perf_counter() - began) * 1000))}" if results else "no tests found")
+    return max(code, FOUND if failed or not results else OK)
+
+
+def _human(result: TestResult) -> str:
+    """A line for a test that passed; for one that failed also what was expected, what came, and the way it went."""
+    sign = click.style("✓", fg="green") if result.passed else click.style("✗", fg="red")
+    took = f", {ago(result.simulated_ms)} simulated" if result.simulated_ms >= 1000 else ""
+    lines = [f"{sign} {result.title}  {click.style(f'{result.agent}{took}', dim=True)}"]
+    if result.passed:
+        return lines[0]
+    if result.file:
+        lines.append(f"    {result.file}:{result.line}")
+    for failure in result.failures:
+        lines.append(f"    {failure.message}")
+        if failure.text:
+            lines.append(f"      expect {failure.text}")
+        if failure.expected is not None or failure.found is not None:
+            lines.append(f"      expected {plain(failure.expected)}")
+            lines.append(f"      found    {plain(failure.found)}")
+    lines.append(f"    it went {' → '.join(result.path)}, and ended {result.status}")
+    return "\n".join(lines)

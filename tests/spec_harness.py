@@ -1,0 +1,222 @@
+"""Markdown that is a test: the specification and the pages of the codes.
+
+A fenced `jam` block is a program. Each fenced block after it, up to the next `jam` block or heading, states
+something about it:
+
+- `diagnostics`: all findings, in order, one a line: `CODE LINE:COLUMN message` (`CODE FILE:LINE:COLUMN message` in
+  a file other than the first); empty if there are none;
+- `definition`: JSON that the canonical definition contains; an object states only the keys it has;
+- `trace`: what each `test` of the program does: its title and how the run ends, the states, the output;
+- `mermaid`: the diagram;
+- `formatted`: the program as `jam fmt` lays it out;
+- `human`: the findings as `jam check` prints them for people.
+
+A line `//// file: x.jam` in a `jam` block begins a file of that name; the first one is checked and may import the
+others. It is not part of the file: lines count from the one after it.
+
+`JAM_UPDATE=1` writes what was found into the blocks instead of comparing, which is to be reviewed as any change.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jamjet_dsl import compiler
+from jamjet_dsl.diagnostics.model import Diagnostic
+from jamjet_dsl.diagnostics.render import render
+from jamjet_dsl.syntax.format import format_source
+
+_FENCE = re.compile(r"^(`{3,})\s*(\w*)\s*$")
+_FILE = re.compile(r"^////\s*file:\s*(\S+)\s*$")
+EXPECTATIONS = ("diagnostics", "definition", "trace", "mermaid", "formatted", "human")
+
+
+class Block(NamedTuple):
+    """A fenced block: its language, the index of its first line and of its closing fence, its text, the heading
+    (of the second level) it stands under."""
+
+    language: str
+    first: int
+    end: int
+    text: str
+    heading: str
+
+
+class Case(NamedTuple):
+    """A program in a page and what is stated about it."""
+
+    page: Path
+    program: Block
+    expected: tuple[Block, ...]
+
+    @property
+    def name(self) -> str:
+        """The page and the line of the program."""
+        return f"{self.page.name}:{self.program.first}"
+
+
+def blocks(text: str) -> list[Block]:
+    """The fenced blocks of a Markdown text. Raises ValueError for a fence that is never closed."""
+    found: list[Block] = []
+    heading, fence, language, first = "", "", "", 0
+    lines = text.split("\n")
+    for i, line in enumerate(lines):
+        match = _FENCE.match(line)
+        if fence:
+            if match and match[1] == fence and not match[2]:
+                found.append(Block(language, first, i, "".join(f"{x}\n" for x in lines[first:i]), heading))
+                fence = ""
+        elif match:
+            fence, language, first = match[1], match[2], i + 1
+        elif line.startswith("## "):
+            heading = line[3:].strip()
+            found.append(Block("", i, i, "", heading))
+    if fence:
+        raise ValueError(f"the fence in line {first} is never closed")
+    return found
+
+
+def cases(page: Path) -> list[Case]:
+    """The programs of a page with their expectations."""
+    found: list[Case] = []
+    program: Block | None = None
+    for block in blocks(page.read_text("utf-8")):
+        if block.language == "jam":
+            program = block
+            found.append(Case(page, block, ()))
+        elif block.language in EXPECTATIONS:
+            if program is None:
+                raise ValueError(f"{page.name}:{block.first}: `{block.language}` without a `jam` block before it")
+            found[-1] = found[-1]._replace(expected=(*found[-1].expected, block))
+        elif block.language == "":
+            program = None
+    return found
+
+
+def files_of(text: str) -> dict[str, str]:
+    """The files of a program, the main one first."""
+    name, files = "main.jam", {}
+    rows: list[str] = []
+    for line in text.splitlines(keepends=True):
+        if match := _FILE.match(line):
+            if rows:
+                files[name] = "".join(rows)
+            name, rows = match[1], []
+        else:
+            rows.append(line)
+    return {**files, name: "".join(rows)}
+
+
+def check(text: str) -> list[Diagnostic]:
+    """The findings about the program of a block."""
+    files = files_of(text)
+    main = next(iter(files))
+    return compiler.check_text(files[main], main, files)
+
+
+def found(case: Case, block: Block) -> str:
+    """What a block of a case should hold."""
+    return _FOUND[block.language](case.program.text, block.text)
+
+
+def _diagnostics(text: str, _: str) -> str:
+    main = next(iter(files_of(text)))
+    rows = []
+    for d in check(text):
+        file = "" if d.span.file == main else f"{d.span.file}:"
+        rows.append(f"{d.code} {file}{d.span.line}:{d.span.column} {d.message}\n")
+    return "".join(rows)
+
+
+def _compiled(text: str) -> Any:
+    files = files_of(text)
+    main = next(iter(files))
+    return compiler.compile_text(files[main], main, files=files)
+
+
+def _definition(text: str, expected: str) -> str:
+    actual = json.loads(_compiled(text).definition.canonical())
+    wanted = json.loads(expected) if expected.strip() else actual
+    return _pretty(wanted) if contains(actual, wanted) else _pretty(project(actual, wanted))
+
+
+def normal(block: Block) -> str:
+    """The text of a block in the form in which `found` gives it."""
+    return _pretty(json.loads(block.text)) if block.language == "definition" and block.text.strip() else block.text
+
+
+def _pretty(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def contains(actual: Any, wanted: Any) -> bool:
+    """Whether an object has at least the wanted keys with what they contain; anything else is equal."""
+    match actual, wanted:
+        case dict(), dict():
+            return all(key in actual and contains(actual[key], value) for key, value in wanted.items())
+        case list(), list():
+            return len(actual) == len(wanted) and all(map(contains, actual, wanted))
+    return type(actual) is type(wanted) and bool(actual == wanted)
+
+
+def project(actual: Any, wanted: Any) -> Any:
+    """The actual value with the keys that were asked for."""
+    match actual, wanted:
+        case dict(), dict():
+            return {key: project(actual[key], value) for key, value in wanted.items() if key in actual}
+        case list(), list() if len(actual) == len(wanted):
+            return [project(a, w) for a, w in zip(actual, wanted, strict=True)]
+    return actual
+
+
+def _trace(text: str, _: str) -> str:
+    from jamjet_dsl.engine.testing import run_tests
+
+    rows = []
+    for result in run_tests(_compiled(text)):
+        rows.append(f"{result.title}: {result.status}\n  {' -> '.join(result.path)}\n")
+        rows.append(f"  {json.dumps(result.output, ensure_ascii=False, sort_keys=True)}\n")
+        rows += [f"  {failure.kind}: {failure.message}\n" for failure in result.failures]
+    return "".join(rows)
+
+
+def _mermaid(text: str, _: str) -> str:
+    from jamjet_dsl.render.graph import build
+    from jamjet_dsl.render.mermaid import to_mermaid
+
+    return to_mermaid(build(_compiled(text)))
+
+
+def _formatted(text: str, _: str) -> str:
+    return format_source(text)
+
+
+def _human(text: str, _: str) -> str:
+    return explained(text).rstrip("\n") + "\n"
+
+
+_FOUND: dict[str, Callable[[str, str], str]] = {
+    "diagnostics": _diagnostics,
+    "definition": _definition,
+    "trace": _trace,
+    "mermaid": _mermaid,
+    "formatted": _formatted,
+    "human": _human,
+}
+
+
+def explained(text: str) -> str:
+    """The findings about a program as a person sees them, for the message of a failing test."""
+    return render(check(text), "human")
+
+
+def update(page: Path, changes: dict[Block, str]) -> None:
+    """Writes new texts into blocks of a page."""
+    lines = page.read_text("utf-8").split("\n")
+    for block in sorted(changes, key=lambda b: -b.first):
+        lines[block.first : block.end] = changes[block].split("\n")[:-1]
+    page.write_text("\n".join(lines), "utf-8")
