@@ -18,9 +18,9 @@ class CompileGrammar(BuildHookInterface):  # type: ignore[type-arg]
         if self.target_name != "wheel" or version == "editable":
             return
         sys.path.insert(0, self.root)
-        from jamjet_dsl.syntax.compile_grammar import compile_grammar
+        from jamjet_dsl.syntax.compile_grammar import compile_to_bytes
 
         target = Path(self.directory) / "jam.grammar.bin"
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(compile_grammar((Path(self.root) / "grammar" / "jam.lark").read_text(encoding="utf-8")))
+        target.write_bytes(compile_to_bytes((Path(self.root) / "grammar" / "jam.lark").read_text(encoding="utf-8")))
         build_data["force_include"][str(target)] = "jamjet_dsl/grammar/jam.grammar.bin"

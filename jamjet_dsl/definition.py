@@ -608,6 +608,12 @@ class Definition(Model):
         """SHA-256 of the canonical JSON, in hex."""
         return hashlib.sha256(self.canonical()).hexdigest()
 
+    def _repr_svg_(self) -> str:
+        """The diagram of the main agent, for notebooks."""
+        from jamjet_dsl.render import picture  # upwards, and the only such import: notebooks ask the object itself
+
+        return picture(self, "svg").decode()
+
 
 class SpanJson(Model):
     """Where a part of a definition stands: a file as imported from the main one, lines and columns from 1."""
@@ -634,6 +640,10 @@ class Compiled(Model):
     spans: dict[str, SpanJson] = {}
     docs: dict[str, str] = {}
     tests: tuple[TestDef, ...] = ()
+
+    def _repr_svg_(self) -> str:
+        """The diagram of the main agent, for notebooks."""
+        return self.definition._repr_svg_()
     test_fns: dict[str, Fn] = {}
 
 

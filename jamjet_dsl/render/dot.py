@@ -53,7 +53,7 @@ def to_dot(graph: nx.MultiDiGraph, overlay: Overlay | None = None, *, columns: i
     lines = [
         "digraph jam {",
         f'  graph [fontname="{FONT}", rankdir=TB, bgcolor="{PAPER}", pad=0.3, {spacing},'
-        f" splines={'line' if large else 'spline'}];",
+        f" splines={'line, nslimit=1, nslimit1=1, mclimit=0.2' if large else 'spline'}];",
         f'  node [fontname="{FONT}", fontsize=11, shape=plain, fontcolor="{INK}"];',
         f'  edge [fontname="{FONT}", fontsize=9.5, arrowsize=0.7, fontcolor="{INK}"];',
     ]

@@ -29,8 +29,8 @@ def to_html(graph: nx.MultiDiGraph, compiled: d.Compiled | d.Definition, overlay
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'<svg width="[^"]*" height="[^"]*"', '<svg id="drawing"', svg, count=1)
     details = _details(graph, compiled, agent) if isinstance(compiled, d.Compiled) else {}
-    # "</" would end the script element wherever it stood in a source text.
-    data = json.dumps(details, ensure_ascii=False, sort_keys=True).replace("</", "<\\/")
+    # A "<" in a source text could end or open a script element: JSON has another way to write it.
+    data = json.dumps(details, ensure_ascii=False, sort_keys=True).replace("<", "\\u003c")
     version = f" version {agent.version}" if agent.version is not None else ""
     return Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8")).substitute(
         title=html.escape(agent.name + version), svg=svg, data=data

@@ -6,7 +6,7 @@ import textwrap
 
 import networkx as nx
 
-from jamjet_dsl.render.graph import Arrow, Box, Overlay
+from jamjet_dsl.render.graph import Arrow, Box, Cluster, Overlay
 
 _SHAPE = {
     "start": ("((", "))"), "final": ("([", "])"), "failed": ("([", "])"), "join": ("{{", "}}"), "any": ("(", ")"),
@@ -29,11 +29,13 @@ def to_mermaid(graph: nx.MultiDiGraph, overlay: Overlay | None = None) -> str:
     """A `flowchart` of the graph; edges a run took are thick."""
     ids = {path: f"n{i}" for i, path in enumerate(graph)}
     lines = ["flowchart TD"]
-    clusters = {c.path: c for c in graph.graph["clusters"]}
+    nested: dict[str, list[Cluster]] = {}
+    for cluster in graph.graph["clusters"]:
+        nested.setdefault(cluster.parent, []).append(cluster)
     members: dict[str, list[Box]] = {}
     for _, box in graph.nodes(data="box"):
         members.setdefault(box.cluster, []).append(box)
-    lines += _group("", ids, members, clusters, 1)
+    lines += _group("", ids, members, nested, 1)
     taken: list[int] = []
     for n, (source, target, arrow) in enumerate(graph.edges(data="arrow")):
         lines.append(f"  {ids[source]} {_link(arrow)} {ids[target]}")
@@ -52,21 +54,18 @@ def to_mermaid(graph: nx.MultiDiGraph, overlay: Overlay | None = None) -> str:
 
 
 def _group(
-    path: str, ids: dict[str, str], members: dict[str, list[Box]], clusters: dict[str, object], depth: int
+    path: str, ids: dict[str, str], members: dict[str, list[Box]], nested: dict[str, list[Cluster]], depth: int
 ) -> list[str]:
+    """The nodes of a frame and the frames inside it; programs nest them a few levels deep at most."""
     pad = "  " * depth
     lines = [f"{pad}{ids[b.path]}{_node(b)}" for b in members.get(path, ())]
-    for cluster in clusters.values():
-        if cluster.parent == path:  # type: ignore[attr-defined]
-            lines.append(f'{pad}subgraph g{ids[_first(members, cluster.path)]}["{_esc(cluster.title)}"]')  # type: ignore[attr-defined]
-            lines += _group(cluster.path, ids, members, clusters, depth + 1)  # type: ignore[attr-defined]
-            lines.append(f"{pad}end")
+    for cluster in nested.get(path, ()):
+        # Frames need ids of their own; those of a branch are paths of no node.
+        name = ids.setdefault("frame " + cluster.path, f"f{len(ids)}")
+        lines.append(f'{pad}subgraph {name}["{_esc(cluster.title)}"]')
+        lines += _group(cluster.path, ids, members, nested, depth + 1)
+        lines.append(f"{pad}end")
     return lines
-
-
-def _first(members: dict[str, list[Box]], path: str) -> str:
-    """A node inside a frame, to name the frame after: ids of nodes are unique already."""
-    return members[path][0].path
 
 
 def _node(box: Box) -> str:

@@ -119,9 +119,11 @@ def _near(tokens: list[Token], at: int, excess: dict[str, int]) -> list[_Fix]:
                 fixes.append(_Fix(index, opener))
                 if kind == closer:
                     fixes.append(_Fix(index, ""))
-        if count and at < last and tokens[at].kind not in _TEXT:
-            made = closer if count > 0 else opener
-            fixes.append(_Fix(at, made, replace=True, opened=_opened(tokens, at, opener) if count > 0 else None))
+        made = closer if count > 0 else opener
+        for index in range(at, max(at - 3, -1), -1):
+            if count and index < last and tokens[index].kind not in _TEXT:
+                opened = _opened(tokens, index, opener) if count > 0 else None
+                fixes.append(_Fix(index, made, replace=True, opened=opened))
     return fixes
 
 

@@ -136,7 +136,8 @@ def phrase(driver: Driver, accepted: Sequence[str]) -> str:
     roles = []
     if "IDENT" in accepted:
         roles.append(_name_role(driver))
-    roles += [_EXAMPLES[kind] for kind in accepted if kind in _EXAMPLES and kind != END]
+    entry = [kind for kind in accepted if kind in ("FIELD", "TARGET")]  # what may still follow a type is no news there
+    roles += [_EXAMPLES[kind] for kind in entry or accepted if kind in _EXAMPLES and kind != END]
     starters = [kind for kind in accepted if literals.get(kind, "") in words]
     marks = [f"`{literals[k]}`" for k in accepted if k in literals and k not in starters and k not in _OPERATORS]
     if roles:

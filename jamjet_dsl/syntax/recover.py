@@ -11,8 +11,6 @@ The work for one error is bounded: so many candidates, each looking at so many t
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from jamjet_dsl.diagnostics.model import Diagnostic
 from jamjet_dsl.source import SourceFile, Span
 from jamjet_dsl.syntax.balance import unclosed
@@ -20,59 +18,16 @@ from jamjet_dsl.syntax.clean import MAX_ERRORS
 from jamjet_dsl.syntax.driver import CLOSERS, Driver
 from jamjet_dsl.syntax.expected import after, found, phrase, read_as_name
 from jamjet_dsl.syntax.lexer import END, Token, keywords
+from jamjet_dsl.syntax.mistakes import SYNONYMS, Fix, distance, known, made_from, missing
 
 _LOOK = 16  # tokens that a repair is tried against
 _ENOUGH = 3  # tokens that it must carry over to be believed
 _STACK_WINDOW = 64  # states of the stack that unwinding looks at
 _MAX_ROUNDS = 400  # repairs and unwindings in all, silent ones included
 
-_SYNONYMS = {
-    "if": "when",
-    "elif": "when",
-    "elseif": "when",
-    "elsif": "when",
-    "else": "otherwise",
-    "default": "otherwise",
-    "func": "fn",
-    "function": "fn",
-    "def": "fn",
-    "struct": "record",
-    "type": "record",
-    "class": "record",
-    "let": "var",
-    "use": "import",
-    "include": "import",
-    "workflow": "agent",
-    "graph": "agent",
-    "machine": "agent",
-    "node": "state",
-    "step": "state",
-    "initial": "start",
-    "terminal": "final",
-    "end": "final",
-    "invoke": "call",
-    "prompt": "think",
-    "llm": "think",
-    "sleep": "wait",
-    "deny": "forbid",
-    "permit": "allow",
-    "yield": "yields",
-    "returning": "returns",
-    "throws": "raises",
-    "catch": "on",
-    "into": "as",
-}
-_OPERATOR_WORDS = {
-    "and": ("ANDAND", "&&"),
-    "or": ("OROR", "||"),
-    "not": ("BANG", "!"),
-    "AND": ("ANDAND", "&&"),
-    "OR": ("OROR", "||"),
-}
 # Tokens that may be put in, cheapest first: brackets and punctuation, then an expression or a name, then the rest.
 _PUNCTUATION = ("RBRACE", "RPAR", "RSQB", "LBRACE", "ARROW", "COLON", "EQUAL", "COMMA", "LPAR", "LSQB", "GT", "PERCENT")
 _PLACEHOLDERS = ("ERROR_EXPR", "IDENT", "STRING", "DURATION", "MONEY", "QUANTITY", "INT", "FLOAT", "FIELD", "TARGET")
-_LITERALS = frozenset(("INT", "FLOAT", "MONEY", "DURATION", "QUANTITY", "UINT", "STRING", "BYTES"))
 # Where parsing may go on after something that cannot be read.
 _SYNC_KINDS = """
     ARROW RBRACE FIELD TARGET WHEN OTHERWISE ON SET YIELDS STATE PARALLEL FINAL FAILED START INPUT OUTPUT VAR EVENT
@@ -82,17 +37,6 @@ _SYNC_KINDS = """
     MOCK EXPECT
 """
 _SYNC = frozenset(_SYNC_KINDS.split())
-
-
-class _Fix(NamedTuple):
-    """Replace `drop` tokens from the current one by `insert`; first forget `pop` shifted tokens before it."""
-
-    drop: int
-    insert: tuple[Token, ...]
-    message: str
-    help: str = ""
-    code: str = "JAM001"
-    pop: int = 0
 
 
 class Recovery:
@@ -146,7 +90,12 @@ class Recovery:
                 Token("EQUAL", "=", middle, token.end),
             ]
             return
-        fix = self._known(token, accepted) or self._misspelt(token, accepted) or self._best(token, accepted)
+        fix = (
+            self._named(token, accepted)
+            or self._misspelt(token, accepted)
+            or self._best(token, accepted, _ENOUGH)
+            or self._best(token, accepted, _ENOUGH - 1)
+        )
         quiet = driver.at < self._quiet_until
         if fix is None:
             if not quiet:
@@ -159,19 +108,20 @@ class Recovery:
             self._report_fix(fix, token)
         self._apply(fix)
 
-    def _apply(self, fix: _Fix) -> None:
+    def _apply(self, fix: Fix) -> None:
         driver = self.driver
         if fix.pop:
             driver.drop(len(driver.states) - fix.pop)
         driver.tokens[driver.at : driver.at + fix.drop] = fix.insert
-        self._quiet_until = driver.at + len(fix.insert) + (_ENOUGH if fix.drop != len(fix.insert) else 1)
+        sure = fix.drop == len(fix.insert) or fix.needs == 1
+        self._quiet_until = driver.at + len(fix.insert) + (1 if sure else _ENOUGH)
 
     # ---- reporting
 
     def _report(self, code: str, message: str, start: int, end: int, help: str = "") -> None:
         self.diagnostics.append(Diagnostic(code, message, Span(self.source, start, end), help=help))
 
-    def _missing(self, token: Token, fix: _Fix) -> None:
+    def _missing(self, token: Token, fix: Fix) -> None:
         """Report that something is missing before the token: there, or at the end of the line before. A keyword that
         begins a clause is missing on the line of its clause."""
         driver = self.driver
@@ -183,7 +133,7 @@ class Recovery:
         else:
             self._report(fix.code, fix.message, previous.end, previous.end, fix.help)
 
-    def _report_fix(self, fix: _Fix, token: Token) -> None:
+    def _report_fix(self, fix: Fix, token: Token) -> None:
         driver = self.driver
         inserted = fix.insert[0] if fix.insert else None
         if fix.drop == 0 and not fix.pop and inserted is not None:
@@ -211,75 +161,19 @@ class Recovery:
 
     # ---- repairs
 
-    def _reach(self, fix: _Fix) -> int:
+    def _reach(self, fix: Fix) -> int:
         driver = self.driver
         if fix.drop and driver.tokens[driver.at].kind == END:
             return -1
         depth = len(driver.states) - fix.pop
         return driver.reach(fix.insert, driver.at + fix.drop, _LOOK, depth)
 
-    def _known(self, token: Token, accepted: list[str]) -> _Fix | None:
-        """A mistake with a name of its own."""
-        driver = self.driver
-        following = driver.tokens[driver.at + 1] if token.kind != END else token
-        previous = driver.tokens[driver.at - 1] if driver.at else token
-        adjacent = following.start == token.end
-        text = token.text
-        fixes: list[_Fix] = []
-        if "ARROW" in accepted and following.kind in ("GT", "ARROW") and token.kind in ("EQUAL", "EQ", "MINUS"):
-            shown = self.source.text[token.start : following.end]
-            fixes.append(
-                _Fix(2, (_made("ARROW", token),), f"an edge is written with `->`, not with `{shown}`", "write `->`")
-            )
-        if token.kind == "EQUAL" and previous.kind in ("EQ", "NE") and previous.end == token.start:
-            help = f"write `{previous.text}`"
-            fixes.append(_Fix(1, (), f"there is no operator `{previous.text}=`", help))
-        if token.kind == "COLON" and following.kind == "EQUAL" and adjacent and "EQUAL" in accepted:
-            fixes.append(_Fix(1, (), "there is no operator `:=`", "write `=`"))
-        if token.kind == "EQUAL" and "EQ" in accepted:
-            help = "write `==` to compare"
-            fixes.append(_Fix(1, (_made("EQ", token),), "`=` does not compare two values", help))
-        if text in _OPERATOR_WORDS:
-            kind, symbol = _OPERATOR_WORDS[text]
-            fixes.append(_Fix(1, (_made(kind, token),), f"there is no operator `{text}`", f"write `{symbol}`"))
-        if previous.text in ("not", "NOT") and driver.tables.symbols[driver.states[-1]] == "IDENT":
-            fixes.append(_Fix(0, (_made("BANG", previous),), "there is no operator `not`", "write `!`", pop=1))
-        if previous.kind == "MAX" and "TOKENS" in accepted and token.kind in _LITERALS:
-            message = f"expected `prompt` or `tokens` after `max`, found `{text}`"
-            fixes.append(_Fix(0, (_new("TOKENS", token.start),), message, f"write `max tokens {text}`"))
-        if {"FIELD", "TARGET"} & set(accepted) and token.kind != END and text[:1].isalpha():
-            kind, mark, sign = ("FIELD", "COLON", ":") if "FIELD" in accepted else ("TARGET", "EQUAL", "=")
-            insert = (_made(kind, token), Token(mark, sign, token.end, token.end))
-            message = f"expected `{sign}` after `{text}`, found {found(following)}"
-            fixes.append(_Fix(1, insert, message, f"write `{text}{' ' * (sign == '=')}{sign} …`"))
-        if text == "else" and following.text == "if":
-            help = "give each case its own `when`; the first that holds is taken, and `otherwise` is the last"
-            fixes.append(_Fix(2, (_made("WHEN", token),), "there is no `else if`", help))
-        if token.kind in _LITERALS:
-            fixes += self._other_literal(token, accepted)
-        return next((fix for fix in fixes if self._reach(fix) >= 2), None)
+    def _named(self, token: Token, accepted: list[str]) -> Fix | None:
+        """A mistake with a name of its own, if what was meant carries parsing on."""
+        fixes = known(self.source, self.driver, token, accepted)
+        return next((fix for fix in fixes if self._reach(fix) >= fix.needs), None)
 
-    def _other_literal(self, token: Token, accepted: list[str]) -> list[_Fix]:
-        """A literal of one kind where another is needed: a number without its unit, and the like."""
-        text, bad = token.text, (Token("BADNUM", token.text, token.start, token.end),)
-        fixes = []
-        digits = token.kind in ("INT", "FLOAT")
-        if "DURATION" in accepted:
-            help = f"write `{text}s` for seconds" if token.kind == "INT" else "write for example `30s`, `5m` or `48h`"
-            fixes.append(
-                _Fix(1, bad, "a duration needs a unit" if digits else f"`{text}` is not a duration", help, "JAM004")
-            )
-        elif "MONEY" in accepted:
-            help = f"write `${text}` or `{text} EUR`" if digits else "write for example `$2.00`"
-            what = "an amount of money needs a currency" if digits else f"`{text}` is not an amount of money"
-            fixes.append(_Fix(1, bad, what, help, "JAM004"))
-        elif "INT" in accepted and "ERROR_EXPR" not in accepted and token.kind not in ("STRING", "BYTES"):
-            fixes.append(
-                _Fix(1, bad, f"a plain number is needed here, not `{text}`", "write for example `10`", "JAM004")
-            )
-        return fixes
-
-    def _misspelt(self, token: Token, accepted: list[str]) -> _Fix | None:
+    def _misspelt(self, token: Token, accepted: list[str]) -> Fix | None:
         """A keyword of another language, or one misspelt: this token, or the word before it that was read as a name."""
         driver = self.driver
         fix = self._respelt(token, accepted, 1, 0)
@@ -291,32 +185,32 @@ class Recovery:
         row = driver.tables.actions[driver.states[-2]]
         return self._respelt(previous, list(row), 0, 1)
 
-    def _respelt(self, token: Token, accepted: list[str], drop: int, pop: int) -> _Fix | None:
+    def _respelt(self, token: Token, accepted: list[str], drop: int, pop: int) -> Fix | None:
         word = token.text
         if not word[:1].isalpha() or len(word) > 30:
             return None
         words = {literal: kind for literal, kind in keywords().items() if kind in accepted}
-        synonym = _SYNONYMS.get(word.lower(), word.lower())
+        synonym = SYNONYMS.get(word.lower(), word.lower())
         if synonym in words and synonym != word:
-            fix = _Fix(drop, (Token(words[synonym], synonym, token.start, token.end),), "", pop=pop)
+            fix = Fix(drop, (Token(words[synonym], synonym, token.start, token.end),), "", pop=pop)
             if self._reach(fix) >= _ENOUGH - 1:
                 message = f"`{word}` begins nothing here: did you mean `{synonym}`?"
                 return fix._replace(message=message, help=f"write `{synonym}`")
         if word in ("goto", "next") and "ARROW" in accepted:
-            fix = _Fix(
+            fix = Fix(
                 drop,
-                (_made("ARROW", token),),
+                (made_from("ARROW", token),),
                 f"`{word}` begins nothing here: did you mean `->`?",
                 "write `->`",
                 pop=pop,
             )
             return fix if self._reach(fix) >= _ENOUGH - 1 else None
-        best: tuple[int, int, _Fix] | None = None
+        best: tuple[int, int, Fix] | None = None
         for literal, kind in words.items():
             away = distance(word, literal)
             if away > (1 if len(literal) <= 4 else 2) or away >= len(literal):
                 continue
-            fix = _Fix(drop, (Token(kind, literal, token.start, token.end),), "", pop=pop)
+            fix = Fix(drop, (Token(kind, literal, token.start, token.end),), "", pop=pop)
             reach = self._reach(fix)
             if reach >= _ENOUGH - 1 and (best is None or (away, -reach) < best[:2]):
                 best = (away, -reach, fix._replace(help=f"write `{literal}`"))
@@ -325,17 +219,17 @@ class Recovery:
         literal = best[2].insert[0].text
         return best[2]._replace(message=f"unknown word `{word}`: did you mean `{literal}`?")
 
-    def _best(self, token: Token, accepted: list[str]) -> _Fix | None:
-        """The cheapest single insertion, deletion or replacement that carries parsing on."""
+    def _best(self, token: Token, accepted: list[str], enough: int) -> Fix | None:
+        """The cheapest single insertion, deletion or replacement that carries parsing over `enough` tokens."""
         driver = self.driver
-        best: tuple[int, int, _Fix] | None = None
+        best: tuple[int, int, Fix] | None = None
         where, shown = after(driver), found(token)
         words = keywords()
         literals = driver.tables.literals
         for cost, fix in self._candidates(token, accepted, words):
             reach = self._reach(fix)
             keyword = bool(fix.insert) and literals.get(fix.insert[0].kind, "") in words
-            needed = _LOOK if keyword and fix.insert[0].kind in _SYNC else _ENOUGH + keyword
+            needed = _LOOK if keyword and fix.insert[0].kind in _SYNC else enough + 2 * keyword
             if reach < needed:
                 continue
             if best is None or (-reach, cost) < best[:2]:
@@ -348,35 +242,35 @@ class Recovery:
             return fix._replace(message=message, help=read_as_name(driver))
         return fix._replace(message=f"unexpected {shown}{where}", help="remove it")
 
-    def _candidates(self, token: Token, accepted: list[str], words: dict[str, str]) -> list[tuple[int, _Fix]]:
+    def _candidates(self, token: Token, accepted: list[str], words: dict[str, str]) -> list[tuple[int, Fix]]:
         at = token.start
         found_kinds = set(accepted)
         opened = self.driver.opened_by()
-        made: list[tuple[int, _Fix]] = []
+        made: list[tuple[int, Fix]] = []
         for kind in _PUNCTUATION:
             closer = kind in ("RBRACE", "RPAR", "RSQB")
             if kind in ("LBRACE", "RBRACE") and not self._braces:
                 continue
             # After a value these would begin a call, an index or a comparison, and before one a group: never forgotten.
-            if kind in ("LPAR", "LSQB", "GT") and not found_kinds.isdisjoint(("EQ", "ERROR_EXPR")):
+            if kind in ("LPAR", "LSQB", "GT", "PERCENT") and not found_kinds.isdisjoint(("EQ", "ERROR_EXPR")):
                 continue
             if kind in found_kinds and not (closer and (opened is None or opened[1] != kind)):
-                made.append((10, _Fix(0, (_new(kind, at),), "")))
-                made.append((31, _Fix(1, (_new(kind, at),), "")))
+                made.append((10, Fix(0, (missing(kind, at),), "")))
+                made.append((31, Fix(1, (missing(kind, at),), "")))
         if token.kind != END:
             twice = self.driver.at > 0 and token.text == self.driver.tokens[self.driver.at - 1].text
-            made.append((5 if twice else 20, _Fix(1, (), "")))
+            made.append((5 if twice else 20, Fix(1, (), "")))
         for kind in _PLACEHOLDERS:
             if kind in found_kinds:
-                made.append((21, _Fix(0, (_new(kind, at),), "")))
-                made.append((30, _Fix(1, (_new(kind, at),), "")))
+                made.append((21, Fix(0, (missing(kind, at),), "")))
+                made.append((30, Fix(1, (missing(kind, at),), "")))
         few = len(accepted) <= 3
         for kind in words.values():
             # A keyword of a phrase may be forgotten; one that begins a clause is less likely to be.
             if kind in found_kinds and (few or kind in _SYNC):
-                made.append((40, _Fix(0, (_new(kind, at),), "")))
+                made.append((40, Fix(0, (missing(kind, at),), "")))
                 if few:
-                    made.append((41, _Fix(1, (_new(kind, at),), "")))
+                    made.append((41, Fix(1, (missing(kind, at),), "")))
         return made
 
     # ---- unwinding
@@ -392,32 +286,61 @@ class Recovery:
             token = tokens[at]
             if token.kind == END:
                 break
-            if token.kind in CLOSERS:
+            header = token.kind == "LBRACE" and depth <= 0 and self._continues(at)
+            if token.kind in CLOSERS and not header:
                 depth += 1
             elif token.kind in ("RBRACE", "RPAR", "RSQB"):
                 depth -= 1
-            if depth <= 0 and (token.kind in _SYNC) and (target := self._landing(at)) is not None:
+            if depth <= 0 and (token.kind in _SYNC or header) and (target := self._landing(at)) is not None:
                 keep, prefix = target
                 driver.drop(keep)
                 driver.tokens[driver.at : at] = prefix
                 self._quiet_until = driver.at + len(prefix) + _ENOUGH
                 return
+            if depth <= 0 and (word := SYNONYMS.get(token.text)) and self._begins(keywords().get(word, ""), at):
+                return
             depth = max(depth, 0) if token.kind == "RBRACE" else depth
             at += 1
         driver.tokens[driver.at : at] = []
+
+    def _begins(self, kind: str, at: int) -> bool:
+        """Go on at a word of another language that begins a line, an error of its own, if the keyword meant fits."""
+        driver = self.driver
+        if "\n" not in self.source.text[driver.tokens[at - 1].end : driver.tokens[at].start]:
+            return False
+        for keep in range(len(driver.states), max(len(driver.states) - _STACK_WINDOW, 0), -1):
+            if kind in driver.tables.actions[driver.states[keep - 1]]:
+                if at == driver.at and keep == len(driver.states):
+                    return False  # nothing would have changed
+                driver.drop(keep)
+                driver.tokens[driver.at : at] = []
+                self._quiet_until = driver.at
+                return True
+        return False
+
+    def _continues(self, at: int) -> bool:
+        """Whether the `{` at a place opens the body of the declaration whose head is being read."""
+        driver = self.driver
+        for keep in range(len(driver.states), max(len(driver.states) - 8, 0), -1):
+            if driver.tables.symbols[driver.states[keep - 1]] in CLOSERS:
+                return False
+            if driver.reach((), at, 1, keep) == 1:
+                return True
+        return False
 
     def _landing(self, at: int) -> tuple[int, tuple[Token, ...]] | None:
         """How much of the stack to keep, and what to put in, so that the tokens from `at` on are read."""
         driver = self.driver
         size = len(driver.states)
-        missing = (_new("ERROR_EXPR", driver.tokens[driver.at].start),)
+        instead = (missing("ERROR_EXPR", driver.tokens[driver.at].start),)
         window = range(size, max(size - _STACK_WINDOW, 0), -1)
         for keep in window:
             row = driver.tables.actions[driver.states[keep - 1]]
-            if driver.reach((), at, _ENOUGH, keep) >= _ENOUGH:
+            enough = 1 if driver.tokens[at].kind == "LBRACE" else _ENOUGH
+            if driver.reach((), at, enough, keep) >= enough:
                 return keep, ()
-            if "ERROR_EXPR" in row and driver.reach(missing, at, _ENOUGH, keep) >= _ENOUGH:
-                return keep, missing
+            if "ERROR_EXPR" in row and driver.reach(instead, at, _ENOUGH, keep) >= _ENOUGH:
+                return keep, instead
         return None
 
     def _close_all(self) -> bool:
@@ -432,8 +355,8 @@ class Recovery:
             for prefix in ("", "ERROR_EXPR"):
                 if opened is None:
                     break
-                insert = [_new(prefix, at)] if prefix else []
-                insert.append(_new(opened[1], at))
+                insert = [missing(prefix, at)] if prefix else []
+                insert.append(missing(opened[1], at))
                 if driver.reach(tuple(insert), driver.at, 0) == 0:
                     driver.tokens[driver.at : driver.at] = insert
                     driver.run()
@@ -445,36 +368,3 @@ class Recovery:
                     return False
                 driver.drop(len(driver.states) - 1)
         return False
-
-
-def _made(kind: str, token: Token) -> Token:
-    """A token of another kind in the place of one."""
-    from jamjet_dsl.syntax.tables import tables
-
-    return Token(kind, tables().literals.get(kind, token.text), token.start, token.end)
-
-
-def _new(kind: str, at: int) -> Token:
-    """A token that is missing at a place. A missing name has an empty text, a missing number no value."""
-    from jamjet_dsl.syntax.tables import tables
-
-    if kind in ("DURATION", "MONEY", "QUANTITY", "INT", "FLOAT"):
-        return Token("BADNUM", "", at, at)
-    return Token(kind, '""' if kind == "STRING" else tables().literals.get(kind, ""), at, at)
-
-
-def distance(left: str, right: str) -> int:
-    """Edit distance with transpositions, cut off above 2."""
-    if abs(len(left) - len(right)) > 2:
-        return 3
-    before: list[int] = []
-    row = list(range(len(right) + 1))
-    for i, a in enumerate(left, 1):
-        last, row, older = row, [i], before
-        for j, b in enumerate(right, 1):
-            cost = min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (a != b))
-            if i > 1 and j > 1 and a == right[j - 2] and left[i - 2] == b:
-                cost = min(cost, older[j - 2] + 1)
-            row.append(cost)
-        before = last
-    return row[-1]

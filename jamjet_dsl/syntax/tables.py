@@ -44,7 +44,7 @@ class Tables(NamedTuple):
         actions = [shared.setdefault(tuple(sorted(row.items())), row) for row in self.actions]
         gotos = [shared.setdefault(tuple(sorted(row.items())), row) for row in self.gotos]
         plain = self._replace(actions=actions, gotos=gotos)
-        return marshal.dumps((_FORMAT, *plain))
+        return marshal.dumps((_FORMAT, *plain), 4)  # the version that every supported Python reads
 
     @classmethod
     def load(cls, data: bytes) -> Tables | None:

@@ -8,13 +8,13 @@ import pytest
 
 from jamjet_dsl.source import SourceFile
 from jamjet_dsl.syntax import ast
-from jamjet_dsl.syntax.node import children, walk
+from jamjet_dsl.syntax.node import Node, children, walk
 from jamjet_dsl.syntax.parser import parse, parse_expression, tokens
 
 DESIGN = sorted((Path(__file__).resolve().parents[3] / "shared" / "design" / "examples").glob("*.jam"))
 
 
-def _nodes(text: str) -> list[ast.Node]:
+def _nodes(text: str) -> list[Node]:
     parsed = parse(SourceFile("x", text))
     assert not parsed.diagnostics
     return list(walk(parsed.program))
@@ -37,7 +37,7 @@ def test_every_node_begins_and_ends_at_tokens_and_holds_its_parts(path: Path) ->
             assert node.span.start <= child.span.start <= child.span.end <= node.span.end, (node, child)
 
 
-def _in_text(source: SourceFile, node: ast.Node) -> bool:
+def _in_text(source: SourceFile, node: Node) -> bool:
     return any(t.kind == "STRING" and t.start < node.span.start < t.end for t in tokens(source))
 
 
@@ -68,7 +68,7 @@ def test_an_expression_in_parentheses_spans_what_is_inside_and_its_operation_the
         (ast.StateDecl, "start state s { call t(a, b = 2) as z timeout 5s  when a -> s limit 2 else t { set x = 1 } }"),
     ],
 )
-def test_clauses_span_their_whole_text(kind: type[ast.Node], text: str) -> None:
+def test_clauses_span_their_whole_text(kind: type[Node], text: str) -> None:
     program = """
     // before
     agent a version 1 {

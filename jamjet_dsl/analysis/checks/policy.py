@@ -1,0 +1,276 @@
+"""What a policy says of the calls that an agent makes: JAM608, 609, 610, 612, 613, and the approvals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from jamjet_dsl.analysis.checks.approvals import check_approvals
+from jamjet_dsl.analysis.checks.atoms import Space, neg
+from jamjet_dsl.analysis.checks.callsites import CallSites, Rules, Site, ToolRules, needs_approval
+from jamjet_dsl.analysis.checks.cover import satisfiable
+from jamjet_dsl.analysis.checks.paths import path_steps, path_to, shortest_path, source_text
+from jamjet_dsl.analysis.model import AgentInfo, Analysis, FlowState
+from jamjet_dsl.diagnostics.model import Diagnostic, Label, PathStep
+from jamjet_dsl.source import Span
+from jamjet_dsl.syntax import ast
+
+_HOW = {
+    "confirm": "to ask whether a call happened",
+    "undo": "by `undo all`",
+    "finally": "in `finally`",
+    "run": "by the agent that runs here",
+}
+_AFTER_ALL = 50
+"""How many pairs of calls a `never` rule is followed along paths for."""
+
+
+def check_policy(agent: AgentInfo, analysis: Analysis) -> Iterator[Diagnostic]:
+    """What is wrong between the calls of an agent and its policy."""
+    calls = CallSites(agent, analysis)
+    rules = Rules(agent, analysis)
+    yield from _not_allowed(calls, rules)
+    yield from check_approvals(calls, rules)
+    yield from _denied_unhandled(calls, rules)
+    if agent.policy is not None:
+        yield from _unused_allows(agent.policy, calls, analysis)
+        yield from _fixed_forbids(agent.policy, analysis)
+        yield from _never_after(agent.policy, calls, rules)
+
+
+# ---- JAM608
+
+
+def _not_allowed(calls: CallSites, rules: Rules) -> Iterator[Diagnostic]:
+    if calls.agent.policy is None:
+        yield from _no_policy(calls)
+        return
+    told: set[ast.ToolDecl] = set()
+    for site in calls.sites:
+        if site.tool in told:
+            continue
+        about = rules.of(site.tool)
+        how = _HOW.get(site.how, "")
+        if not about.allows:
+            told.add(site.tool)
+            yield Diagnostic(
+                "JAM608",
+                f"no rule allows `{site.name}`" + (f", which is called {how}" if how else ""),
+                site.span,
+                labels=(Label(calls.agent.policy.span, "the policy"),) if how else (),
+                why="what no `allow` matches is denied",
+                help=f"add `allow {site.name}` to the policy, or do not call it",
+            )
+        elif (never := next((r for r in about.forbids if r.when is None), None)) is not None:
+            told.add(site.tool)
+            yield Diagnostic(
+                "JAM608",
+                f"`{site.name}` is forbidden, whatever its arguments",
+                site.span,
+                labels=(Label(never.span, "forbidden here"),),
+                why="a `forbid` without a condition denies every call",
+                help=f"give the `forbid` a condition (`when …`), or do not call `{site.name}`",
+            )
+
+
+def _no_policy(calls: CallSites) -> Iterator[Diagnostic]:
+    if not calls.sites:
+        return
+    names = list(dict.fromkeys(site.name for site in calls.sites))
+    first = calls.sites[0]
+    yield Diagnostic(
+        "JAM608",
+        f"`{calls.agent.name}` calls tools and has no policy that allows them",
+        first.span,
+        why="what no `allow` matches is denied",
+        help=f"add to the agent: `policy {{ allow {', '.join(names)} }}`",
+    )
+
+
+# ---- JAM609, JAM610
+
+
+def _unused_allows(policy: ast.Policy, calls: CallSites, analysis: Analysis) -> Iterator[Diagnostic]:
+    used = {site.tool for site in calls.sites} | calls.offers.keys()
+    for rule in ast.clauses(policy.rules, ast.AllowRule):
+        for name in rule.tools.names:
+            symbol = analysis.symbols.get(name)
+            if symbol is None or not isinstance(symbol.node, ast.ToolDecl) or symbol.node in used:
+                continue
+            yield Diagnostic(
+                "JAM609",
+                f"`{name.text}` is allowed and never called",
+                name.span,
+                why="a policy that allows more than the agent does hides what it can do",
+                help="take it out of the `allow`",
+            )
+
+
+def _fixed_forbids(policy: ast.Policy, analysis: Analysis) -> Iterator[Diagnostic]:
+    for rule in ast.clauses(policy.rules, ast.ForbidRule):
+        if rule.when is None or analysis.types.get(rule.when, None) is None:
+            continue
+        space = Space(analysis)
+        formula = space.formula(rule.when)
+        space.seal()
+        if satisfiable(formula, space) is False:
+            what, why = "never", "so the rule forbids nothing"
+        elif satisfiable(neg(formula), space) is False:
+            what, why = "always", "so every call is denied"
+        else:
+            continue
+        yield Diagnostic(
+            "JAM610",
+            f"`{source_text(rule.when)}` is {what} true, {why}",
+            rule.when.span,
+            help="correct the condition, or remove the rule" if what == "never" else "correct the condition",
+        )
+
+
+# ---- JAM613
+
+
+def _denied_unhandled(calls: CallSites, rules: Rules) -> Iterator[Diagnostic]:
+    """States whose call the policy may deny with nothing to do then. Inside a branch or an item a denial ends
+    that branch or item."""
+    agent = calls.agent
+    if agent.policy is None or any(isinstance(h.trigger, ast.OnDenied) for h in agent.handlers):
+        return
+    told: set[FlowState] = set()
+    called = dict.fromkeys(site.tool for site in calls.sites)
+    for state, tool, span, how in _decided(calls):
+        if state in told or state.region.kind != "agent" or _handles_denial(state):
+            continue
+        about = rules.of(tool)
+        cause = _may_be_denied(tool, about, how, called, rules)
+        if cause is None or not about.allows:
+            continue
+        told.add(state)
+        yield Diagnostic(
+            "JAM613",
+            f"nothing happens in `{state.name}` when `{tool.name.text}` is denied",
+            span,
+            labels=(Label(cause, "may deny it"),),
+            why="a denied call without a way on parks the run until an operator looks at it",
+            help="add `on denied -> …` here, or to the whole agent",
+        )
+
+
+def _decided(calls: CallSites) -> Iterator[tuple[FlowState, ast.ToolDecl, Span, str]]:
+    """The states in which the policy decides a call: those that make one and those that offer one."""
+    for site in calls.sites:
+        if site.state is not None and site.how in ("direct", "proposed", "approved"):
+            yield site.state, site.tool, site.span, site.how
+    for tool, asks in calls.offers.items():
+        for ask in asks:
+            assert isinstance(ask.action, ast.AskAction)
+            offered = ask.action.call or ask.action.proposed
+            yield ask, tool, offered.span if offered is not None else ask.span, "asked"
+
+
+def _handles_denial(state: FlowState) -> bool:
+    return any(isinstance(e.trigger, ast.OnDenied) for e in ast.clauses(state.clauses, ast.Edge))
+
+
+def _may_be_denied(
+    tool: ast.ToolDecl, about: ToolRules, how: str, called: dict[ast.ToolDecl, None], rules: Rules
+) -> Span | None:
+    """The rule that may deny a call of a tool at run time, if there is one."""
+    if about.allows and not about.always_allowed:
+        return about.allows[0].span
+    for group in (about.forbids, about.reads, about.limits):
+        for rule in group:
+            return rule.span
+    for never in about.nevers:
+        if rules.among(never.after, called):
+            return never.span
+    if how == "direct":
+        # One without a condition is JAM602's: it denies every time.
+        for required in about.approvals:
+            if required.when is not None:
+                return required.span
+    if how == "proposed" and needs_approval(tool, about):
+        return next((r.span for r in about.approvals), tool.name.span)
+    return None
+
+
+# ---- JAM612
+
+
+def _never_after(policy: ast.Policy, calls: CallSites, rules: Rules) -> Iterator[Diagnostic]:
+    """`never B after A` against the calls that are certain where they stand. What a model may propose is left to
+    the policy, which denies it when it happens; so is a rule with a condition."""
+    certain: dict[ast.ToolDecl, list[Site]] = {}
+    for site in calls.sites:
+        if site.how in ("direct", "approved", "finally"):
+            certain.setdefault(site.tool, []).append(site)
+    for rule in ast.clauses(policy.rules, ast.NeverRule):
+        if rule.when is not None:
+            continue
+        firsts = [s for tool in rules.among(rule.after, certain) for s in certain[tool]]
+        seconds = [s for tool in rules.among(rule.tools, certain) for s in certain[tool]]
+        told: set[Site] = set()
+        tried = 0
+        for first in firsts:
+            for second in seconds:
+                tried += 1
+                if second in told or tried > _AFTER_ALL:
+                    continue
+                path = _path_between(first, second, calls)
+                if path is not None:
+                    told.add(second)
+                    yield Diagnostic(
+                        "JAM612",
+                        f"`{second.name}` can be called after `{first.name}`",
+                        second.span,
+                        labels=(Label(rule.span, "never, says this rule"), Label(first.span, "called before")),
+                        why="the policy denies the call on this path",
+                        help=f"lead the paths from `{first.name}` elsewhere, or give the rule a condition",
+                        path=path,
+                        agent=calls.agent.name,
+                    )
+
+
+def _path_between(first: Site, second: Site, calls: CallSites) -> tuple[PathStep, ...] | None:
+    """A path that makes the one call and later the other; None if there is none."""
+    if first.state is None:
+        return None
+    begin = path_to(first.state)
+    if begin is None:
+        return None
+    if second.state is None:
+        return (*begin[:-1], PathStep(first.state.path, first.state.span, "the run ends"))
+    outer = _enclosing(first.state)
+    for at in reversed(range(len(outer))):
+        inner = outer[at]
+        goal = next((s for s in _enclosing(second.state) if s.region is inner.region), None)
+        if goal is None:
+            continue
+        for edge in inner.out:
+            if edge.target is None:
+                continue
+            rest = shortest_path(edge.target, (goal,))
+            if rest is not None:
+                way = path_steps(inner, [edge, *rest])
+                tail = _descend(goal, second.state)
+                return (*begin[:-1], *way[:-1], *(tail or way[-1:]))
+        if goal is inner and inner is not first.state and inner is not second.state:
+            tail = _descend(goal, second.state)
+            return (*begin, *tail) if tail else None
+    return None
+
+
+def _enclosing(state: FlowState) -> list[FlowState]:
+    chain = [state]
+    while (owner := chain[-1].region.owner) is not None:
+        chain.append(owner)
+    chain.reverse()
+    return chain
+
+
+def _descend(outer: FlowState, state: FlowState) -> tuple[PathStep, ...]:
+    """The last stops of a path to a state inside `outer`, from `outer` on."""
+    if outer is state:
+        return ()
+    whole = path_to(state) or ()
+    at = next((i for i, step in enumerate(whole) if step.state == outer.path), None)
+    return whole[at:] if at is not None else ()

@@ -1,0 +1,271 @@
+"""Entering a state that calls a tool: arguments, key, decision and reservation, frozen in one intent.
+
+The first attempt of a visit evaluates and decides; its intent freezes the call in the frame, and every further
+attempt (a retry, a recovery) makes exactly that call again. A free, unlimited read has no intent and is
+evaluated each time, which gives the same call since nothing in the state has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jamjet_dsl import definition as d
+from jamjet_dsl.kernel import rules
+from jamjet_dsl.kernel.budget import misfit, tool_reserve
+from jamjet_dsl.kernel.ids import action_id, confirm_id, fact_id
+from jamjet_dsl.kernel.model import Call, Command, Frame, Grant, Json, Record, RunState
+from jamjet_dsl.kernel.program import Program
+from jamjet_dsl.kernel.records import (
+    check_args,
+    digest_of,
+    exceeded,
+    failed,
+    fault,
+    grants_for,
+    open_write,
+    reserve_body,
+)
+from jamjet_dsl.kernel.scope import NONE, Scope, scope_of, tool_scope
+from jamjet_dsl.kernel.values import EvalError, from_journal, to_journal
+
+
+class Refused(Exception):
+    """The call cannot be prepared; `record` says why."""
+
+    def __init__(self, record: Record) -> None:
+        super().__init__(record.kind)
+        self.record = record
+
+
+def enter_call(program: Program, state: RunState, frame: Frame,
+               action: d.Call | d.CallProposed | d.CallApproved) -> list[Command]:
+    """What a state that calls a tool does in its phase `enter` or `act`."""
+    if frame.call is not None:
+        return [_again(program, state, frame, action)]
+    try:
+        tool, args, flags = chosen(program, state, frame, action)
+        return _first(program, state, frame, action, tool, args, flags)
+    except Refused as refused:
+        return [refused.record]
+
+
+def chosen(program: Program, state: RunState, frame: Frame, action: d.Call | d.CallProposed | d.CallApproved
+           ) -> tuple[str, dict[str, Any], dict[str, frozenset[str]]]:
+    """The tool, the validated arguments and the arguments' provenance. Raises Refused."""
+    match action:
+        case d.Call():
+            return declared_call(program, scope_of(program, state, frame), frame, action.tool, action.args,
+                                 action.args_map)
+        case d.CallProposed():
+            return proposed_call(program, state, frame, action.move, action.tools)
+        case d.CallApproved():
+            grant = _grant(state, action)
+            if grant is None:
+                name = action.tool or "the call"
+                raise Refused(_denied(frame, action.tool or "", {}, {
+                    "result": "denied", "rules": [], "reason": f"there is no unused approval for `{name}`"}))
+            args = from_journal(grant.call["args"])
+            assert isinstance(args, dict)
+            flags = {name: frozenset(found) for name, found in grant.call.get("from", {}).items()}
+            return grant.call["tool"], args, flags
+
+
+def declared_call(program: Program, scope: Scope, frame: Frame, tool: str, exprs: Mapping[str, d.ExprJson],
+                  args_map: d.ExprJson | None = None) -> tuple[str, dict[str, Any], dict[str, frozenset[str]]]:
+    """A call whose arguments are expressions. Raises Refused with InvalidInput."""
+    try:
+        if args_map is not None:
+            given = program.evaluate(args_map, scope)
+            flags = dict.fromkeys(given, scope.flags(program.reads(args_map)))
+        else:
+            given = {name: program.evaluate(expr, scope) for name, expr in exprs.items()}
+            flags = {name: scope.flags(program.reads(expr)) for name, expr in exprs.items()}
+    except EvalError as error:
+        raise Refused(fault(frame, "InvalidInput", error.message, f"the arguments of `{tool}`")) from None
+    return tool, _valid(program, frame, tool, given), flags
+
+
+def proposed_call(program: Program, state: RunState, frame: Frame, move: str, tools: Sequence[str]
+                  ) -> tuple[str, dict[str, Any], dict[str, frozenset[str]]]:
+    """The call that a model proposed: a tool of the closed set, arguments that fit it. Raises Refused."""
+    value = state.vars.get(move)
+    call = value.get("call") if isinstance(value, dict) else None
+    if not isinstance(call, dict):
+        raise Refused(failed(frame, "InvalidInput", "the model proposed no call"))
+    tool, given = call.get("tool"), call.get("args") or {}
+    if tool not in tools or tool not in program.defn.tools:
+        raise Refused(failed(frame, "InvalidInput", f"`{tool}` is not one of the tools: {', '.join(tools)}"))
+    flags = state.provenance.get(move, NONE)
+    return str(tool), _valid(program, frame, str(tool), given), dict.fromkeys(given, flags)
+
+
+def _valid(program: Program, frame: Frame, tool: str, given: Any) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise Refused(failed(frame, "InvalidInput", f"the arguments of `{tool}` are no record"))
+    args, problems = check_args(program, tool, given)
+    if problems:
+        raise Refused(failed(frame, "InvalidInput", f"`{tool}`: " + "; ".join(problems)))
+    return args
+
+
+def _grant(state: RunState, action: d.CallApproved) -> Grant | None:
+    """The latest unused approval that this action may use."""
+    fitting = [
+        grant
+        for grant in state.grants.values()
+        if grant.used_by is None and grant.state in action.asks and action.tool in (None, grant.call["tool"])
+    ]
+    return max(fitting, key=lambda grant: grant.seq, default=None)
+
+
+def _denied(frame: Frame, tool: str, args: Mapping[str, Any], decision: dict[str, Json]) -> Record:
+    return Record("denied", {"cmd": action_id(frame), "tool": tool, "args": to_journal(dict(args)),
+                             "decision": decision})
+
+
+# ---- the first attempt of a visit
+
+
+def _first(program: Program, state: RunState, frame: Frame, action: d.Call | d.CallProposed | d.CallApproved,
+           tool: str, args: dict[str, Any], flags: Mapping[str, frozenset[str]]) -> list[Command]:
+    cmd, declared = action_id(frame), program.defn.tools[tool]
+    digest = digest_of(tool, to_journal(args))
+    approved = isinstance(action, d.CallApproved)
+    scope = scope_of(program, state, frame)
+    grants: list[Grant] = []
+    if isinstance(action, d.CallApproved):
+        own = _grant(state, action)
+        assert own is not None
+        grants = [own, *(g for g in grants_for(state, digest) if g is not own)]
+    decision = decided(program, state, scope, frame, tool, args, flags, grants)
+    if not isinstance(decision, rules.Decision):
+        return decision
+    if decision.verdict != "allowed":
+        return [_denied(frame, tool, args, decision.body())]
+    try:
+        key = _key(program, state, tool, args)
+    except EvalError as error:
+        return [fault(frame, "InvalidInput", error.message, f"the key of `{tool}`")]
+    if key is not None and state.keys.get(f"{tool} {key}", digest) != digest:
+        return [failed(frame, "InvalidInput", f"the key `{key}` of `{tool}` stood for other arguments before")]
+    body: dict[str, Json] = {
+        "cmd": cmd, "does": "action", "tool": tool, "args": to_journal(args), "digest": digest, "key": key,
+        "trace_key": f"{state.run_id}/{frame.path}#{frame.visit}", "effect": declared.effect,
+        "decision": decision.body(),
+    }
+    if approved:
+        body["grants"] = [grant.question for grant in _used(program, state, scope, frame, tool, args, flags, grants)]
+    return _start(program, state, frame, action, body, intent=approved or program.needs_intent(tool))
+
+
+def decided(program: Program, state: RunState, scope: Scope, frame: Frame, tool: str, args: Mapping[str, Any],
+            flags: Mapping[str, frozenset[str]], grants: Sequence[Grant], offered: str | None = None
+            ) -> rules.Decision | list[Command]:
+    """The policy's decision, or the read of a fact that it wants first."""
+    inner = scope.nested({}, {f"args.{name}": flag for name, flag in flags.items()})
+    cmd = action_id(frame)
+    answer = rules.decide(program, state, inner, cmd, tool, args, grants, offered)
+    if isinstance(answer, rules.Decision):
+        return answer
+    what = misfit(program.caps, state, tool_reserve(program.defn.tools[answer.tool]))
+    if what is not None:
+        return [exceeded(frame, what)]
+    return [aside(program, state, fact_id(cmd, answer.name), "fact", answer.tool, answer.args)]
+
+
+def _used(program: Program, state: RunState, scope: Scope, frame: Frame, tool: str, args: Mapping[str, Any],
+          flags: Mapping[str, frozenset[str]], grants: Sequence[Grant]) -> Sequence[Grant]:
+    """The fewest of the approvals, in order, that the decision needs: what is not needed is not used up."""
+    for count in range(1, len(grants)):
+        answer = decided(program, state, scope, frame, tool, args, flags, grants[:count])
+        if isinstance(answer, rules.Decision) and answer.verdict == "allowed":
+            return grants[:count]
+    return grants
+
+
+def _key(program: Program, state: RunState, tool: str, args: Mapping[str, Any]) -> str | None:
+    declared = program.defn.tools[tool].key
+    if declared is None:
+        return None
+    value = program.evaluate(declared, tool_scope(state, args))
+    if not isinstance(value, str):
+        raise EvalError("no_overload", "a key has to be text")
+    return value
+
+
+def _start(program: Program, state: RunState, frame: Frame, action: d.Call | d.CallProposed | d.CallApproved,
+           body: dict[str, Json], intent: bool) -> list[Command]:
+    reserve = tool_reserve(program.defn.tools[body["tool"]])
+    what = misfit(program.caps, state, reserve)
+    if what is not None:
+        return [exceeded(frame, what)]
+    body["reserve"] = reserve_body(reserve)
+    return [_command(program, frame, action, body, body if intent else None)]
+
+
+def _command(program: Program, frame: Frame, action: d.Call | d.CallProposed | d.CallApproved,
+             body: Mapping[str, Json], intent: dict[str, Json] | None) -> Call:
+    tool = program.defn.tools[body["tool"]]
+    args = from_journal(body["args"])
+    assert isinstance(args, dict)
+    ordered = {param.name: args[param.name] for param in tool.params if param.name in args}
+    timeout = action.timeout_ms if action.timeout_ms is not None else tool.timeout_ms
+    return Call(action_id(frame), "action", body["tool"], ordered, tool.effect, body["key"], body["trace_key"],
+                timeout, frame.attempt, intent)
+
+
+# ---- further attempts, and reads beside the action
+
+
+def _again(program: Program, state: RunState, frame: Frame,
+           action: d.Call | d.CallProposed | d.CallApproved) -> Command:
+    """The frozen call: in flight already, or as a further attempt under the same key and arguments."""
+    cmd, frozen = action_id(frame), frame.call
+    assert frozen is not None
+    known = state.intents.get(cmd)
+    if known is not None and not known.unsettled:
+        return _command(program, frame, action, frozen, None)
+    reserve = tool_reserve(program.defn.tools[frozen["tool"]])
+    what = misfit(program.caps, state, reserve)
+    if what is not None:
+        if open_write(program, state, frame):
+            return Record("in_doubt", {"cmd": cmd, "why": f"a further attempt does not fit the budget ({what})"})
+        return exceeded(frame, what)
+    body = {**frozen, "cmd": cmd, "does": "action", "reserve": reserve_body(reserve)}
+    body.pop("grants", None)
+    return _command(program, frame, action, body, body)
+
+
+def confirm(program: Program, state: RunState, frame: Frame) -> Command | None:
+    """The question whether the frame's call happened, or None if the tool declares none or it cannot be asked."""
+    frozen = frame.call
+    if frozen is None:
+        return None
+    declared = program.defn.tools[frozen["tool"]].confirm
+    if declared is None:
+        return None
+    args = from_journal(frozen["args"])
+    assert isinstance(args, dict)
+    scope = tool_scope(state, args)
+    try:
+        given = {name: program.evaluate(expr, scope) for name, expr in declared.args.items()}
+    except EvalError:
+        return None
+    values, problems = check_args(program, declared.tool, given)
+    if problems or misfit(program.caps, state, tool_reserve(program.defn.tools[declared.tool])) is not None:
+        return None
+    return aside(program, state, confirm_id(action_id(frame)), "confirm", declared.tool, values)
+
+
+def aside(program: Program, state: RunState, cmd: str, does: Any, tool: str, args: dict[str, Any]) -> Call:
+    """A read beside an action, with an intent of its own if it costs anything or is limited."""
+    declared = program.defn.tools[tool]
+    trace_key = f"{state.run_id}/{cmd}"
+    intent: dict[str, Json] | None = None
+    if cmd not in state.intents and program.needs_intent(tool):
+        intent = {
+            "cmd": cmd, "does": does, "tool": tool, "args": to_journal(args), "key": None, "trace_key": trace_key,
+            "effect": declared.effect, "reserve": reserve_body(tool_reserve(declared)),
+        }
+    return Call(cmd, does, tool, args, declared.effect, None, trace_key, declared.timeout_ms, 1, intent)

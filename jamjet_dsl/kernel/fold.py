@@ -1,0 +1,390 @@
+"""`apply`: one event folded into a state. Evaluates nothing: what it needs stands in the event.
+
+An event about an effect that is not open changes nothing, so a journal may hold what came too late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from jamjet_dsl import definition as d
+from jamjet_dsl.kernel import outcomes
+from jamjet_dsl.kernel.budget import ZERO, amount, charge
+from jamjet_dsl.kernel.draft import Draft
+from jamjet_dsl.kernel.ids import base_of, frame_of, timer_id, visit_prefix
+from jamjet_dsl.kernel.model import ENDED, Event, Frame, Grant, Intent, Json, Question, Reserve, RunState
+from jamjet_dsl.kernel.outcomes import open_frame
+from jamjet_dsl.kernel.program import Program
+from jamjet_dsl.kernel.values import Timestamp, from_journal, to_journal
+from jamjet_dsl.money import money_text
+
+Body: TypeAlias = dict[str, Json]
+Fold: TypeAlias = Callable[[Program, Draft, Body], None]
+
+TIME_TIMER, ACTIVE_TIMER = "budget/time", "budget/active"
+
+
+def apply(program: Program, state: RunState, event: Event) -> RunState:
+    """The state after an event. `state` is left as it is; the two share what did not change.
+
+    Raises KeyError for a kind of event that this version does not know.
+    """
+    fold = _FOLDS[event.kind]
+    draft = Draft(state)
+    new = draft.state
+    new.seq = event.seq
+    _pass_time(draft, event)
+    fold(program, draft, event.body)
+    if new.frames:
+        _settle_down(program, draft)
+    return new
+
+
+def _pass_time(draft: Draft, event: Event) -> None:
+    """Moves the clock on. Time waiting for people or an operator, and downtime, is not active."""
+    new = draft.state
+    now = max(event.at_ms, new.now_ms)
+    if new.frames and now > new.now_ms and event.kind != "resumed" and not waits_for_people(new):
+        draft.spent().active_ms += now - new.now_ms
+    new.now_ms = now
+
+
+def waits_for_people(state: RunState) -> bool:
+    """Whether nothing goes on before a person answers, or an operator moves the run."""
+    return state.parked is not None or all(frame.phase == "ask" for frame in state.frames.values())
+
+
+def _settle_down(program: Program, draft: Draft) -> None:
+    """What follows from the rest: the status, and when active time will be used up."""
+    new = draft.state
+    cap = program.caps.active
+    if new.status in ENDED:
+        new.timers = {}
+        return
+    if new.parked is not None:
+        new.status = "parked"
+    elif all(frame.phase in ("ask", "wait") or awaits_event(program, frame) for frame in new.frames.values()):
+        new.status = "waiting"
+    else:
+        new.status = "running"
+    if cap is None:
+        return
+    wanted = None if new.exceeded or waits_for_people(new) else new.now_ms + max(cap - new.spent.active_ms, 0)
+    if new.timers.get(ACTIVE_TIMER) != wanted:
+        timers = draft.own("timers")
+        timers.pop(ACTIVE_TIMER, None)
+        if wanted is not None:
+            timers[ACTIVE_TIMER] = wanted
+
+
+def awaits_event(program: Program, frame: Frame) -> bool:
+    """Whether the frame waits for an event without a time limit, which journals nothing as it begins."""
+    action = program.action(frame.state)
+    return frame.phase == "enter" and isinstance(action, d.Wait) and action.event is not None
+
+
+# ---- the beginning and the way
+
+
+def _started(program: Program, draft: Draft, body: Body) -> None:
+    new = draft.state
+    new.agent = body["agent"]
+    new.input = _values(body["input"])
+    new.principal = body["principal"]
+    new.vars = _values(body.get("set", {}))
+    new.started_ms = new.now_ms
+    draft.own("frames")[""] = Frame("", program.agent.body.start, entered_ms=new.now_ms)
+    spent = draft.spent()
+    spent.cost = money_text(ZERO, program.agent.currency)
+    spent.steps = int(program.steps(program.agent.body.start))
+    if program.caps.time is not None:
+        draft.own("timers")[TIME_TIMER] = new.now_ms + program.caps.time
+
+
+def _values(tree: Body) -> dict[str, Any]:
+    return {name: from_journal(item) for name, item in tree.items()}
+
+
+def _moved(program: Program, draft: Draft, body: Body) -> None:
+    new, frame = draft.state, draft.frame(body["frame"])
+    _assign(draft, frame, body)
+    outcomes.close_visit(program, draft, frame)
+    if body.get("counted"):
+        key = f"{body['state']}/{body['edge']}"
+        frame.counters = {**frame.counters, key: frame.counters.get(key, 0) + 1}
+    if frame.fault is not None and program.action(body["state"]) is None:
+        key = f"{body['state']}/fault"
+        frame.counters = {**frame.counters, key: frame.counters.get(key, 0) + 1}
+    frame.idle = frame.idle + 1 if program.action(body["state"]) is None else 0
+    frame.state, frame.visit, frame.attempt, frame.phase = body["to"], frame.visit + 1, 1, "enter"
+    frame.outcome = frame.call = frame.error = frame.fault = frame.event = frame.deadline_ms = None
+    frame.retries, frame.entered_ms = {}, new.now_ms
+    if body["edge"] == new.diverted:
+        new.diverted = None
+    if program.steps(body["to"]) and new.exceeded is None:
+        draft.spent().steps += 1
+
+
+def _assign(draft: Draft, frame: Frame, body: Body) -> None:
+    """The variables: the bound outcome, the conversation's new messages, what was set."""
+    if "bind" in body:
+        assert frame.outcome is not None
+        draft.own("vars")[body["bind"]] = from_journal(frame.outcome["result"])
+    for name, items in body.get("append", {}).items():
+        variables = draft.own("vars")
+        variables[name] = [*(variables.get(name) or []), *(from_journal(item) for item in items)]
+    for name, value in body.get("set", {}).items():
+        draft.own("vars")[name] = from_journal(value)
+    for name, flags in body.get("from", {}).items():
+        draft.own("provenance")[name] = frozenset(flags)
+
+
+def _faulted(program: Program, draft: Draft, body: Body) -> None:
+    frame = draft.frame(body["frame"])
+    frame.fault, frame.phase = body, "leave"
+
+
+def _finished(program: Program, draft: Draft, body: Body) -> None:
+    new = draft.state
+    new.status, new.final_state, new.output = body["status"], body["state"], _values(body["output"])
+    new.parked = new.diverted = None
+    new.questions = {}
+    for path in list(new.frames):
+        frame = draft.frame(path)
+        outcomes.close_visit(program, draft, frame)
+        frame.phase = "ended"
+
+
+# ---- effects that begin
+
+
+def _intent(program: Program, draft: Draft, body: Body) -> None:
+    cmd, new = body["cmd"], draft.state
+    reserve = Reserve(body["reserve"]["tokens"], body["reserve"]["cost"])
+    draft.own("intents")[cmd] = Intent(cmd, body, new.now_ms, reserve)
+    frame = draft.frame(frame_of(cmd))
+    if body["does"] == "think":
+        frame.phase = "act"
+    elif body["does"] == "action":
+        frame.phase = "act"
+        if frame.call is None:
+            outcomes.freeze(program, draft, frame, body)
+
+
+def _asked(program: Program, draft: Draft, body: Body) -> None:
+    cmd, name = body["cmd"], body["question"]
+    frame = draft.frame(frame_of(cmd))
+    frame.phase, frame.idle = "ask", 0
+    expires = body.get("expires_at_ms")
+    draft.own("questions")[name] = Question(name, cmd, frame.path, body["state"], body, expires)
+    timers = draft.own("timers")
+    if expires is not None:
+        timers[timer_id(cmd, "timeout")] = expires
+    if "remind_ms" in body:
+        timers[timer_id(cmd, "remind")] = draft.state.now_ms + body["remind_ms"]
+
+
+def _timer(program: Program, draft: Draft, body: Body) -> None:
+    frame = draft.frame(frame_of(body["cmd"]))
+    frame.phase = "wait"
+    draft.own("timers")[body["id"]] = body["at_ms"]
+
+
+def _retry(program: Program, draft: Draft, body: Body) -> None:
+    """A further attempt of the same visit, now or when its timer fires."""
+    new, frame = draft.state, draft.frame(frame_of(body["cmd"]))
+    outcomes.next_attempt(draft, frame, body["cmd"])
+    rule = str(body["rule"])
+    frame.retries = {**frame.retries, rule: frame.retries.get(rule, 0) + 1}
+    if body["at_ms"] > new.now_ms:
+        frame.phase = "backoff"
+        draft.own("timers")[timer_id(f"{visit_prefix(frame)}{frame.attempt}", "retry")] = body["at_ms"]
+
+
+def _fired(program: Program, draft: Draft, body: Body) -> None:
+    """A timer is due. One that is not set any more says nothing: nothing fires twice."""
+    new, name = draft.state, body["id"]
+    if name not in new.timers:
+        return
+    timers = draft.own("timers")
+    at_ms = timers.pop(name)
+    cmd, _, what = name.rpartition("/")
+    if cmd == "budget":
+        return
+    if what == "remind":
+        question = next((q for q in new.questions.values() if q.cmd == cmd), None)
+        if question is not None:
+            every = question.body["remind_ms"]
+            timers[name] = at_ms + every * ((new.now_ms - at_ms) // every + 1)
+        return
+    frame = open_frame(new, cmd)
+    if frame is None:
+        return
+    frame = draft.frame(frame.path)
+    if what == "retry" and frame.phase == "backoff":
+        frame.phase = "enter"
+    elif what == "wait" and frame.phase == "wait":
+        outcomes.succeed(draft, frame, {"result": None})
+    elif what == "timeout" and frame.phase == "wait":
+        outcomes.end_action(draft, frame, {"kind": "timeout"})
+
+
+# ---- people and events from outside
+
+
+def _answered(program: Program, draft: Draft, body: Body) -> None:
+    new = draft.state
+    question = new.questions.get(body["question"])
+    if question is None:
+        return
+    person = {"by": body["by"], "roles": body["roles"]}
+    approves = any(o["name"] == body["option"] and o["approves"] for o in question.body["options"])
+    approvals = [*question.approvals, person] if approves else question.approvals
+    questions = draft.own("questions")
+    if approves and not outcomes.enough(new, question, approvals):
+        questions[question.id] = Question(question.id, question.cmd, question.frame, question.state, question.body,
+                                          question.expires_at_ms, approvals)
+        return
+    del questions[question.id]
+    if approves and "call" in question.body:
+        bind = getattr(program.action(question.state), "bind", None)
+        by = ", ".join(str(p["by"]) for p in approvals)
+        draft.own("grants")[question.id] = Grant(question.id, question.state, bind, question.body["call"], by,
+                                                 new.now_ms, None, approvals, new.seq)
+    result = {**body.get("form", {}), "option": body["option"], "by": body["by"],
+              "at": to_journal(Timestamp.of_ms(new.now_ms))}
+    outcomes.end_action(draft, draft.frame(question.frame), {"kind": "answered", "option": body["option"],
+                                                             "result": result})
+
+
+def _expired(program: Program, draft: Draft, body: Body) -> None:
+    question = draft.own("questions").pop(body["question"], None)
+    if question is not None:
+        outcomes.end_action(draft, draft.frame(question.frame), {"kind": "timeout"})
+
+
+def _received(program: Program, draft: Draft, body: Body) -> None:
+    draft.own("queue").append(body)
+
+
+def _consumed(program: Program, draft: Draft, body: Body) -> None:
+    """The oldest event of that name goes to the frame: as the outcome of its wait, or to its `on event` edge."""
+    queue: list[Body] = draft.own("queue")
+    event = next(e for e in queue if e["name"] == body["name"])
+    queue.remove(event)
+    frame = draft.frame(body["frame"])
+    if getattr(program.action(frame.state), "event", None) == body["name"] and frame.outcome is None:
+        outcomes.succeed(draft, frame, {"result": event["payload"]})
+    else:
+        frame.event, frame.phase = event, "leave"
+
+
+def _emitted(program: Program, draft: Draft, body: Body) -> None:
+    outcomes.succeed(draft, draft.frame(frame_of(body["cmd"])), {"result": None})
+
+
+def _denied(program: Program, draft: Draft, body: Body) -> None:
+    outcomes.end_action(draft, draft.frame(frame_of(body["cmd"])), {"kind": "denied", **body})
+
+
+# ---- budget, operator
+
+
+def _spent(program: Program, draft: Draft, body: Body) -> None:
+    draft.state.warned = True
+
+
+def _exceeded(program: Program, draft: Draft, body: Body) -> None:
+    """From here on only the way to an end is left; the timers of the budget have nothing more to say."""
+    new = draft.state
+    new.exceeded = body["what"]
+    new.diverted = "exceeded"
+    draft.own("timers").pop(TIME_TIMER, None)
+
+
+def _overrun(program: Program, draft: Draft, body: Body) -> None:
+    draft.own("overruns").pop(0)
+
+
+def _parked(program: Program, draft: Draft, body: Body) -> None:
+    draft.state.parked = body
+
+
+def _unparked(program: Program, draft: Draft, body: Body) -> None:
+    """An operator wants it tried again: what is done stays done, so after a success only the way out is new."""
+    new = draft.state
+    parked, new.parked = new.parked, None
+    if parked is None:
+        return
+    frame = draft.frame(parked["frame"])
+    frame.idle = 0
+    done = frame.outcome is not None and frame.outcome["kind"] in ("ok", "answered")
+    if frame.fault is not None and (done or program.action(frame.state) is None):
+        frame.fault = None
+        frame.phase = "leave" if done else "enter"
+    elif not done and frame.phase == "leave":
+        outcomes.next_attempt(draft, frame, f"{visit_prefix(frame)}{frame.attempt}")
+        frame.retries, frame.fault = {}, None
+
+
+def _cancelling(program: Program, draft: Draft, body: Body) -> None:
+    new = draft.state
+    new.cancelling, new.diverted, new.parked = body, "cancel", None
+
+
+def _recovered(program: Program, draft: Draft, body: Body) -> None:
+    """An effect without outcome was found: what it may have cost is settled in full."""
+    cmd, new = body["cmd"], draft.state
+    intent = new.intents.get(cmd)
+    if intent is None:
+        return
+    frame = draft.frame(frame_of(cmd))
+    if body["how"] == "confirm":
+        draft.intent(cmd).unsettled = "recovery"
+        frame.phase = "confirm"
+        return
+    usage = body.get("usage") or {"tokens": 0, "cost": None}
+    charge(draft, usage["tokens"], amount(usage["cost"]), program.agent.currency)
+    del draft.own("intents")[cmd]
+    if base_of(cmd) == cmd:
+        outcomes.next_attempt(draft, frame, cmd)
+
+
+def _nothing(program: Program, draft: Draft, body: Body) -> None:
+    """For the record only."""
+
+
+_FOLDS: dict[str, Fold] = {
+    "started": _started,
+    "moved": _moved,
+    "faulted": _faulted,
+    "finished": _finished,
+    "intent": _intent,
+    "succeeded": outcomes.succeeded,
+    "failed": outcomes.failed,
+    "fact": outcomes.fact,
+    "probed": outcomes.probed,
+    "in_doubt": outcomes.in_doubt,
+    "settled": outcomes.settled,
+    "asked": _asked,
+    "timer": _timer,
+    "retry": _retry,
+    "fired": _fired,
+    "answered": _answered,
+    "expired": _expired,
+    "received": _received,
+    "consumed": _consumed,
+    "emitted": _emitted,
+    "denied": _denied,
+    "spent": _spent,
+    "exceeded": _exceeded,
+    "overrun": _overrun,
+    "parked": _parked,
+    "unparked": _unparked,
+    "cancelling": _cancelling,
+    "recovered": _recovered,
+    "resumed": _nothing,
+    "late": _nothing,
+    "snapshot": _nothing,
+}

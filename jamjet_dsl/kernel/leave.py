@@ -1,0 +1,223 @@
+"""Leaving a state: by which edge, once the outcome of its action is there.
+
+After a success the result is bound and the state's `set`s run; then a queued event whose `on event` edge waits
+for it, then `on OPTION`, then guards in order, first match. After anything else only the edges for that count,
+the state's own before those of the whole agent. What nobody handles parks the run.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from jamjet_dsl import definition as d
+from jamjet_dsl.kernel.actions import interrupting
+from jamjet_dsl.kernel.calls import confirm
+from jamjet_dsl.kernel.ids import action_id, timer_id
+from jamjet_dsl.kernel.model import Command, Frame, Record, RunState, SetTimer
+from jamjet_dsl.kernel.program import WRITES, Program
+from jamjet_dsl.kernel.records import EVALUATION, called_tool, edges_of, exceeded, fault, parked
+from jamjet_dsl.kernel.scope import bool_of
+from jamjet_dsl.kernel.values import EvalError
+from jamjet_dsl.kernel.way import Way
+
+MAX_IDLE = 1000
+"""Transitions in a row without any action after which a run is parked."""
+
+
+def leave(program: Program, state: RunState, frame: Frame) -> list[Command]:
+    """What a frame whose outcome is known does next."""
+    if frame.idle >= MAX_IDLE:
+        reason = f"{MAX_IDLE} transitions in a row did nothing: the program turns in a circle"
+        return [parked(frame, reason, ["cancel"])]
+    if frame.fault is not None:
+        return [_on_error(program, state, frame, frame.fault["error"], frame.fault["message"])]
+    outcome = frame.outcome
+    match outcome["kind"] if outcome is not None else "ok":
+        case "ok" | "answered":
+            return [_succeeded(program, state, frame)]
+        case "failed":
+            return _failed(program, state, frame)
+        case "timeout":
+            record = _by_trigger(program, state, frame, "timeout")
+            return [record or _on_error(program, state, frame, "Timeout", "nothing came in time")]
+        case "denied":
+            return [_by_trigger(program, state, frame, "denied") or _unhandled_denial(frame)]
+        case kind:
+            assert kind == "in_doubt"
+            return [_by_trigger(program, state, frame, "in_doubt") or _unhandled_doubt(frame)]
+
+
+# ---- after a success
+
+
+def _succeeded(program: Program, state: RunState, frame: Frame) -> Record:
+    here = program.state(frame.state)
+    assert isinstance(here, d.State)
+    way = Way(program, state, frame)
+    where = f"a `set` of `{here.name}`"
+    try:
+        way.take_outcome()
+        if frame.outcome is not None or here.action is None:
+            way.run(here.sets)  # not where an event ended a question or a wait: its action did not succeed
+        if frame.event is None:
+            event = interrupting(program, state, frame)
+            if event is not None:
+                return event
+        else:
+            edge = next(e for e in edges_of(program, frame, "event") if e.event == frame.event["name"])
+            way.take_event(edge)
+            return take(program, state, frame, edge, way)
+        option = frame.outcome.get("option") if frame.outcome else None
+        for edge in here.edges:
+            where = f"the guard `{edge.id}` of `{here.name}`"
+            match edge.trigger:
+                case "option" if edge.option == option:
+                    return take(program, state, frame, edge, way)
+                case "always" | "otherwise":
+                    return take(program, state, frame, edge, way)
+                case "when" if edge.guard is not None and bool_of(program.evaluate(edge.guard, way.scope)):
+                    return take(program, state, frame, edge, way)
+    except EvalError as error:
+        return _fault(frame, error.message, where)
+    return _fault(frame, "no edge is left for this case", f"the guards of `{here.name}`")
+
+
+def _fault(frame: Frame, message: str, where: str) -> Record:
+    """An expression failed. The first time its handler is looked for; a handler that fails itself parks the run."""
+    if frame.fault is not None:
+        return parked(frame, f"{where} failed while an error was handled: {message}", ["retry", "cancel"])
+    return fault(frame, EVALUATION, message, where)
+
+
+def take(program: Program, state: RunState, frame: Frame, edge: d.Edge, way: Way) -> Record:
+    """Goes by an edge: to its target and through its block, or to where its limit sends it."""
+    limit_used = edge.limit is not None and frame.counters.get(f"{frame.state}/{edge.id}", 0) >= edge.limit
+    if limit_used and edge.limit_to is None:
+        return _no_way_on(frame, state, f"limit of `{edge.id}` in `{frame.state}`")
+    target = edge.limit_to if limit_used else edge.target
+    assert target is not None  # `skip` and `yields` stand in branches and items only
+    if not limit_used:
+        try:
+            way.run(edge.sets)
+        except EvalError as error:
+            return _fault(frame, error.message, f"a `set` of the edge `{edge.id}` in `{frame.state}`")
+    return goto(program, state, frame, way, edge.id, target, over=limit_used, counted=edge.limit is not None)
+
+
+def goto(program: Program, state: RunState, frame: Frame, way: Way, edge: str, target: str, over: bool = False,
+         counted: bool = False) -> Record:
+    """The transition, unless the action behind it does not fit under the limit of steps."""
+    cap = program.caps.steps
+    if cap is not None and state.exceeded is None and program.steps(target) and state.spent.steps >= cap:
+        return exceeded(frame, "steps")
+    return way.moved(edge, target, over, counted and not over)
+
+
+def _no_way_on(frame: Frame, state: RunState, what: str) -> Record:
+    """A limit without `else` takes the `exceeded` edge, which exists once."""
+    if state.exceeded is None:
+        return exceeded(frame, what)
+    return parked(frame, f"the {what} is used up, and so is the budget", ["cancel"])
+
+
+# ---- after an error
+
+
+def _failed(program: Program, state: RunState, frame: Frame) -> list[Command]:
+    outcome = frame.outcome
+    assert outcome is not None
+    indefinite = is_indefinite(program, frame)
+    further = _retry(program, state, frame, indefinite)
+    if further is not None:
+        return [further]
+    if indefinite:
+        return [resolve(program, state, frame, f"{outcome['error']}: {outcome['message']}")]
+    return [_on_error(program, state, frame, outcome["error"], outcome["message"])]
+
+
+def is_indefinite(program: Program, frame: Frame) -> bool:
+    """Whether the failed action may have happened all the same."""
+    outcome, call = frame.outcome, frame.call
+    if outcome is None or outcome["kind"] != "failed" or outcome["definite"]:
+        return False
+    return call is not None and call["effect"] in WRITES
+
+
+def resolve(program: Program, state: RunState, frame: Frame, why: str) -> Command:
+    """Finds out whether the call happened: by `confirm`, else it is in doubt."""
+    cmd = action_id(frame)
+    intent = state.intents.get(cmd)
+    if intent is not None and intent.unsettled != "unknown":
+        question = confirm(program, state, frame)
+        if question is not None:
+            return question
+    return Record("in_doubt", {"cmd": cmd, "why": why})
+
+
+def _retry(program: Program, state: RunState, frame: Frame, indefinite: bool) -> Command | None:
+    """A further attempt, if a `retry` clause has one left. After an indefinite error only under a declared key."""
+    outcome = frame.outcome
+    assert outcome is not None
+    if indefinite and (frame.call is None or frame.call["key"] is None):
+        return None
+    for index, rule in enumerate(program.retries(frame.state, called_tool(program, state, frame))):
+        if outcome["error"] not in rule.errors and "any" not in rule.errors:
+            continue
+        done = frame.retries.get(str(index), 0)
+        if done >= rule.times:
+            return None  # the first clause that matches decides, or two clauses would add up
+        delay = int(rule.backoff_ms * Decimal(rule.factor) ** done)
+        if rule.max_ms is not None:
+            delay = min(delay, rule.max_ms)
+        asked = int(outcome.get("retry_after_ms") or 0)
+        wait = max(delay, asked)
+        body = {"cmd": action_id(frame), "attempt": frame.attempt + 1, "rule": index}
+        if wait == 0:
+            return Record("retry", {**body, "at_ms": state.now_ms})
+        spread = wait - asked if rule.jitter == "full" else 0
+        timer = timer_id(f"{frame.path}#{frame.visit}.{frame.attempt + 1}", "retry")
+        return SetTimer(timer, outcome["at_ms"] + wait, spread, "retry", body)
+    return None
+
+
+def _on_error(program: Program, state: RunState, frame: Frame, error: str, text: str) -> Record:
+    for edge in edges_of(program, frame, "error"):
+        if error in edge.errors or "any" in edge.errors:
+            way = Way(program, state, frame)
+            way.take_outcome()
+            return take(program, state, frame, edge, way)
+    for index, handler in enumerate(program.handlers.get("error", ())):
+        # A state that is itself the handler must not be its own way out: that would turn for ever.
+        if (error in handler.errors or "any" in handler.errors) and handler.target != frame.state:
+            return _by_handler(program, state, frame, f"agent on error#{index}", handler)
+    return parked(frame, f"{error}: {text}", ["retry", "cancel"], action_id(frame))
+
+
+def _by_handler(program: Program, state: RunState, frame: Frame, edge: str, handler: d.HandlerDef) -> Record:
+    way = Way(program, state, frame)
+    way.take_outcome()
+    return goto(program, state, frame, way, edge, handler.target)
+
+
+def _by_trigger(program: Program, state: RunState, frame: Frame, trigger: str) -> Record | None:
+    for edge in edges_of(program, frame, trigger):
+        way = Way(program, state, frame)
+        way.take_outcome()
+        return take(program, state, frame, edge, way)
+    for index, handler in enumerate(program.handlers.get(trigger, ())):
+        if handler.target != frame.state:
+            return _by_handler(program, state, frame, f"agent on {trigger}#{index}", handler)
+    return None
+
+
+def _unhandled_denial(frame: Frame) -> Record:
+    assert frame.outcome is not None
+    reason = f"the policy refused `{frame.outcome['tool']}`: {frame.outcome['decision']['reason']}"
+    return parked(frame, reason, ["retry", "cancel"], action_id(frame))
+
+
+def _unhandled_doubt(frame: Frame) -> Record:
+    assert frame.outcome is not None
+    assert frame.call is not None
+    reason = f"`{frame.call['tool']}` may or may not have happened: {frame.outcome['why']}"
+    return parked(frame, reason, ["settle --happened", "settle --did-not-happen", "cancel"], frame.outcome["cmd"])

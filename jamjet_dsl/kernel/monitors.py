@@ -1,0 +1,127 @@
+"""History, compiled: what conditions ask about past calls is counted while it happens.
+
+`RunState.monitors` is a flat dict, so that a decision costs a few look-ups however long the run is:
+
+    calls KIND TOOL          how many actions called the tool (KIND attempted, succeeded, failed)
+    by KIND TOOL NAMES ARGS  the same for given values of the arguments NAMES, where a rule or expression asks
+    read TOOL NAMES ARGS     args and result of the last success, for `require read(...) as x`
+    first TOOL               args and result of the first success, for `require any of ... as x`
+    limit RULE GROUP         what a `limit` has counted: `{"count", "sum", "window": [[at_ms, amount], ...]}`
+
+A call counts once however many attempts it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from jamjet_dsl.kernel.draft import Draft
+from jamjet_dsl.kernel.model import Json
+from jamjet_dsl.kernel.values import dumps_journal, to_journal
+
+if TYPE_CHECKING:
+    from jamjet_dsl.kernel.program import Program
+
+SEP = "\x1f"
+"""Stands between the parts of a key; no name holds it."""
+
+
+def _key(*parts: str) -> str:
+    return SEP.join(parts)
+
+
+def group_key(values: list[Any]) -> str:
+    """Run-time values as one text; equal values give equal texts, `1.5` and `1.50` too."""
+    return dumps_journal(_normal(values)).decode()
+
+
+def _normal(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return value.normalize() if value else Decimal(0)
+    if isinstance(value, (list, tuple)):
+        return [_normal(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _normal(item) for key, item in value.items()}
+    return value
+
+
+def _values(names: tuple[str, ...], args: Mapping[str, Any]) -> str:
+    return group_key([args.get(name) for name in names])
+
+
+def _tracked(program: Program, tool: str, args: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for names in program.tracked.get(tool, ()):
+        yield ",".join(names), _values(names, args)
+
+
+def count(program: Program, draft: Draft, kind: str, tool: str, args: Mapping[str, Any]) -> None:
+    """One more call of the tool with these values was `attempted`, `succeeded` or `failed`."""
+    monitors = draft.own("monitors")
+    for key in [_key("calls", kind, tool), *(_key("by", kind, tool, *t) for t in _tracked(program, tool, args))]:
+        monitors[key] = monitors.get(key, 0) + 1
+
+
+def remember(program: Program, draft: Draft, tool: str, args: Mapping[str, Any], result: Json) -> None:
+    """Keeps the result (journal form) of a successful call with these values for rules that bind it."""
+    if tool not in program.remembered:
+        return
+    monitors = draft.own("monitors")
+    entry = {"args": to_journal(dict(args)), "result": result}
+    monitors.setdefault(_key("first", tool), {**entry, "order": draft.state.seq})
+    for names, values in _tracked(program, tool, args):
+        monitors[_key("read", tool, names, values)] = entry
+
+
+def calls(monitors: Mapping[str, Json], tool: str, kind: str = "attempted") -> int:
+    """How many calls of the tool there were in this run."""
+    found: int = monitors.get(_key("calls", kind, tool), 0)
+    return found
+
+
+def history(monitors: Mapping[str, Json], kind: str, tool: str, args: Mapping[str, Any]) -> int:
+    """How many calls of the tool with these argument values (run-time values) there were in this run."""
+    if not args:
+        return calls(monitors, tool, kind)
+    names = tuple(sorted(args))
+    found: int = monitors.get(_key("by", kind, tool, ",".join(names), _values(names, args)), 0)
+    return found
+
+
+def last_read(monitors: Mapping[str, Json], tool: str, args: Mapping[str, Any]) -> dict[str, Json] | None:
+    """Args and result of the last success with these argument values."""
+    names = tuple(sorted(args))
+    found: dict[str, Json] | None = monitors.get(_key("read", tool, ",".join(names), _values(names, args)))
+    return found
+
+
+def first_success(monitors: Mapping[str, Json], tools: list[str]) -> dict[str, Json] | None:
+    """Args and result of the first success of any of these tools."""
+    found = [entry for tool in tools if (entry := monitors.get(_key("first", tool)))]
+    return min(found, key=lambda entry: entry["order"], default=None)
+
+
+def limit_used(monitors: Mapping[str, Json], rule: int, group: str, since_ms: int | None) -> tuple[int, Decimal]:
+    """Count and sum that a limit has seen in a group, in the window that began at `since_ms` (None: ever)."""
+    entry = monitors.get(_key("limit", str(rule), group))
+    if entry is None:
+        return 0, Decimal(0)
+    if since_ms is None:
+        return entry["count"], Decimal(entry["sum"])
+    inside = [Decimal(amount) for at, amount in entry["window"] if at > since_ms]
+    return len(inside), sum(inside, Decimal(0))
+
+
+def limit_take(draft: Draft, rule: int, group: str, amount: str, at_ms: int, window_ms: int | None) -> None:
+    """Counts a call under a limit. What has left a sliding window is dropped, so an entry is as large as the
+    calls that one window can hold."""
+    monitors = draft.own("monitors")
+    key = _key("limit", str(rule), group)
+    entry = monitors.get(key) or {"count": 0, "sum": "0", "window": []}
+    window: list[Json] = []
+    if window_ms is not None:
+        window = [item for item in entry["window"] if item[0] > at_ms - window_ms]
+        window.append([at_ms, amount])
+    total = Decimal(entry["sum"]) + Decimal(amount)
+    monitors[key] = {"count": entry["count"] + 1, "sum": str(total), "window": window}

@@ -1,0 +1,149 @@
+"""The policy alone, as a fence around any agent: decide a call, tell what was called, with no run beside it.
+
+    fence = Fence(definition, principal={"id": "ann", "roles": ["clerk"]})
+    decision = fence.decide("refund", {"order": "o1", "amount": "20.00 USD"})
+    if decision.verdict == "allowed":
+        result = refund(...)
+        fence.record("refund", {"order": "o1", "amount": "20.00 USD"}, result=result)
+
+Everything is decided by the same code as in a run (`kernel.rules`), over the same monitors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from jamjet_dsl.definition import Definition, Scalar, Type
+from jamjet_dsl.diagnostics.errors import JamError
+from jamjet_dsl.kernel import monitors, rules
+from jamjet_dsl.kernel.draft import Draft
+from jamjet_dsl.kernel.model import Frame, Grant, RunState
+from jamjet_dsl.kernel.program import Program
+from jamjet_dsl.kernel.records import check_args, digest_of
+from jamjet_dsl.kernel.rules import Decision
+from jamjet_dsl.kernel.scope import scope_of
+from jamjet_dsl.kernel.values import from_public, to_journal
+
+__all__ = ["Decision", "Fence", "decide_call"]
+
+_ANY = Scalar(kind="any")
+
+
+class Fence:
+    """A policy and the history of the calls it has to know. Not for use by several threads at once."""
+
+    def __init__(self, definition: Definition, *, principal: Mapping[str, Any] | None = None,
+                 variables: Mapping[str, Any] | None = None, now_ms: int = 0) -> None:
+        """`variables` are what conditions may name beside `args` and `principal`; `now_ms` is the time of the
+        first call (milliseconds since 1970)."""
+        self.program = Program.of(definition)
+        who = {"id": "", "roles": [], **(principal or {})}
+        self._state = RunState("fence", agent=self.program.agent.name, principal=who, now_ms=now_ms, started_ms=now_ms)
+        self._state.vars = {name: self._value(name, value) for name, value in (variables or {}).items()}
+        self._frame = Frame("", "")
+
+    def decide(self, tool: str, args: Mapping[str, Any], *, approved: bool = False,
+               approvals: Iterable[Mapping[str, Any]] = (), facts: Mapping[str, Any] | None = None,
+               read: Callable[[str, dict[str, Any]], Any] | None = None, at_ms: int | None = None) -> Decision:
+        """Decides a call with these arguments (JSON or values) at a time (milliseconds since 1970).
+
+        `approvals` were given for exactly this call: `{"ask": state, "by": id, "roles": [...]}`; `approved` stands
+        for every approval that the rules want. Facts come from `facts` by name, else from `read(tool, args)`;
+        one that neither gives has no value, and conditions that need it deny.
+        """
+        values, problems = self._arguments(tool, args)
+        if problems:
+            return Decision("denied", (), "; ".join(problems))
+        if at_ms is not None:
+            self._state.now_ms = max(at_ms, self._state.now_ms)
+        digest = digest_of(tool, to_journal(values))
+        grants = [
+            Grant(f"g{n}", str(a.get("ask") or ""), None, {"tool": tool, "digest": digest}, str(a.get("by", "")),
+                  self._state.now_ms, None, [{"by": str(a.get("by", "")), "roles": list(a.get("roles", ()))}])
+            for n, a in enumerate(approvals)
+        ]
+        scope = scope_of(self.program, self._state, self._frame)
+        draft = Draft(self._state)
+        while True:
+            answer = rules.decide(self.program, draft.state, scope, "#1.1", tool, values, grants)
+            if isinstance(answer, Decision):
+                break
+            draft.own("facts")[answer.key] = self._fact(answer, facts or {}, read)
+        if approved and answer.verdict == "needs_approval":
+            return replace(answer, verdict="allowed", reason="approved: " + answer.reason)
+        return answer
+
+    def record(self, tool: str, args: Mapping[str, Any], *, ok: bool = True, result: Any = None,
+               at_ms: int | None = None) -> None:
+        """Tells that a call was made, allowed or not, and what came of it. Time never goes back."""
+        values, problems = self._arguments(tool, args)
+        draft = Draft(self._state)
+        if at_ms is not None:
+            draft.state.now_ms = max(at_ms, draft.state.now_ms)
+        if problems:
+            values = dict(args)
+        else:
+            scope = scope_of(self.program, self._state, self._frame).nested({"args": values})
+            for index, group, size in rules.limits_of(self.program, self._state, scope, tool):
+                limit = (self.program.agent.rules or ())[index].limit
+                window = limit.window_ms if limit is not None else None
+                monitors.limit_take(draft, index, group, size, draft.state.now_ms, window)
+        monitors.count(self.program, draft, "attempted", tool, values)
+        monitors.count(self.program, draft, "succeeded" if ok else "failed", tool, values)
+        if ok:
+            draft.state.seq += 1
+            value = self._typed(result, self.program.defn.tools[tool].result)
+            monitors.remember(self.program, draft, tool, values, to_journal(value))
+        self._state = draft.state
+
+    def _arguments(self, tool: str, args: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        if tool not in self.program.defn.tools:
+            raise JamError("JAMR006", f"the program declares no tool `{tool}`", "declare it, with its effect")
+        return check_args(self.program, tool, args)
+
+    def _fact(self, missing: rules.Missing, facts: Mapping[str, Any],
+              read: Callable[[str, dict[str, Any]], Any] | None) -> dict[str, Any]:
+        entry: dict[str, Any] = {"at_ms": self._state.now_ms, "cmd": "#1.1"}
+        if missing.name in facts:
+            value = facts[missing.name]
+        elif read is not None:
+            value = read(missing.tool, missing.args)
+        else:
+            return {**entry, "error": "Unavailable"}
+        problems: list[str] = []
+        type_ = self.program.defn.tools[missing.tool].result or _ANY
+        result = from_public(value, type_, self.program.defn, missing.name, problems)
+        return {**entry, "error": "InvalidOutput"} if problems else {**entry, "result": to_journal(result)}
+
+    def _typed(self, value: Any, type_: Type | None) -> Any:
+        """A recorded result as its type has it; where it does not fit (a redacted log), as plain data."""
+        problems: list[str] = []
+        found = from_public(value, type_ or _ANY, self.program.defn, "", problems)
+        return from_public(value, _ANY, self.program.defn, "", []) if problems else found
+
+    def _value(self, name: str, value: Any) -> Any:
+        types = {**{f.name: f.type for f in self.program.agent.inputs}, **self.program.types}
+        problems: list[str] = []
+        found = from_public(value, types.get(name, _ANY), self.program.defn, name, problems)
+        if problems:
+            raise JamError("JAMR301", f"`{name}` does not fit its type", details=tuple(problems))
+        return found
+
+
+def decide_call(definition: Definition, history: Iterable[Mapping[str, Any]], call: Mapping[str, Any], *,
+                principal: Mapping[str, Any] | None = None, variables: Mapping[str, Any] | None = None,
+                facts: Mapping[str, Any] | None = None, now_ms: int = 0) -> Decision:
+    """Decides one call after a history of calls.
+
+    Calls are `{"tool", "args"}`; those of the history also have `ok` (default true), `result` and `at_ms`, the
+    one to decide may have `approved`. For a stream of calls keep a `Fence`, which does not go through the
+    history again for each.
+    """
+    fence = Fence(definition, principal=principal, variables=variables)
+    for past in history:
+        fence.record(past["tool"], past["args"], ok=bool(past.get("ok", True)), result=past.get("result"),
+                     at_ms=past.get("at_ms"))
+    approved = bool(call.get("approved"))
+    return fence.decide(call["tool"], call["args"], approved=approved, facts=facts, at_ms=now_ms)

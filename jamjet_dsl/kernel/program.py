@@ -1,0 +1,212 @@
+"""`Program`: a definition, looked at once. States by name, closures by expression, what needs an intent and why.
+
+Everything here follows from the definition alone, so it can be shared by all runs of it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import Any
+
+from jamjet_dsl import definition as d
+from jamjet_dsl.kernel.budget import Caps, caps_of
+from jamjet_dsl.kernel.expr import Evaluator, compile_expr
+from jamjet_dsl.kernel.scope import Scope
+
+WRITES = frozenset({"writes", "irreversible"})
+_LATER: dict[str, str] = {"run": "run", "each": "each", "undo_all": "undo all", "parallel": "parallel"}
+
+
+class Program:
+    """A definition ready to be decided on. Make one with `Program.of`."""
+
+    def __init__(self, defn: d.Definition) -> None:
+        self.defn = defn
+        self.agent = defn.agent
+        self.states: dict[str, d.State | d.Final] = {state.name: state for state in self.agent.body.states}
+        self.caps: Caps = caps_of(self.agent.budget)
+        self.handlers: dict[str, list[d.HandlerDef]] = {}
+        for handler in self.agent.handlers:
+            self.handlers.setdefault(handler.trigger, []).append(handler)
+        self._closures: dict[int, Evaluator] = {}
+        self._reads: dict[int, frozenset[str]] = {}
+
+    @classmethod
+    def of(cls, defn: d.Definition) -> Program:
+        """The program of a definition. The most recent ones are kept, by identity."""
+        for program in _RECENT:
+            if program.defn is defn:
+                return program
+        program = cls(defn)
+        _RECENT.appendleft(program)
+        return program
+
+    def state(self, name: str) -> d.State | d.Final:
+        """A state of the agent by its name."""
+        return self.states[name]
+
+    def action(self, name: str) -> d.Action | None:
+        """The action of a state; None for a state without one and for a final."""
+        state = self.states[name]
+        return state.action if isinstance(state, d.State) else None
+
+    def evaluate(self, expr: d.ExprJson, scope: Scope) -> Any:
+        """The value of an expression. Raises EvalError. The closure is compiled on first use and kept: expressions
+        belong to the definition, which lives as long as the program, so their identity is a safe key."""
+        closure = self._closures.get(id(expr))
+        if closure is None:
+            closure = self._closures[id(expr)] = compile_expr(expr, self.defn.fns)
+        return closure(scope.env)
+
+    def reads(self, expr: d.ExprJson) -> frozenset[str]:
+        """The variables, inputs and roots that an expression reads."""
+        known = self._reads.get(id(expr))
+        if known is None:
+            known = self._reads[id(expr)] = frozenset(_variables(expr))
+        return known
+
+    @cached_property
+    def digest(self) -> str:
+        """The definition's digest."""
+        return self.defn.digest
+
+    @cached_property
+    def types(self) -> dict[str, d.Type]:
+        """The types of the agent's variables."""
+        return {var.name: var.type for var in self.agent.vars}
+
+    @cached_property
+    def tracked(self) -> dict[str, tuple[tuple[str, ...], ...]]:
+        """By tool: the sets of arguments (sorted names) under which the history of its calls is counted."""
+        found: dict[str, set[tuple[str, ...]]] = {}
+        for node in _nodes(self._expressions()):
+            if node[0] == "history":
+                found.setdefault(node[2], set()).add(tuple(sorted(node[3])))
+        for rule in self.agent.rules or ():
+            if rule.kind == "require_read" and rule.call is not None:
+                found.setdefault(rule.call.tool, set()).add(tuple(sorted(rule.call.args)))
+        return {tool: tuple(sorted(names)) for tool, names in found.items()}
+
+    @cached_property
+    def remembered(self) -> frozenset[str]:
+        """Tools whose calls the policy or an expression asks about: these leave an intent."""
+        names = set(self.tracked)
+        names.update(node[1] for node in _nodes(self._expressions()) if node[0] == "calls")
+        for rule in self.agent.rules or ():
+            for tools in (rule.reads, rule.after, rule.limit.tools if rule.limit else None):
+                if tools is not None:
+                    names.update(tool for tool in self.defn.tools if self.matches(tools, tool))
+        return frozenset(names)
+
+    def matches(self, tools: d.ToolSetDef | None, tool: str) -> bool:
+        """Whether a set of tools holds this one. None holds all."""
+        if tools is None or tool in tools.names or "any" in tools.classes:
+            return True
+        known = self.defn.tools.get(tool)
+        return known is not None and known.effect in tools.classes
+
+    def needs_intent(self, tool: str) -> bool:
+        """Whether a call must be journaled before it starts: it writes, costs, is limited or is remembered."""
+        known = self.defn.tools[tool]
+        return known.effect != "reads" or known.cost is not None or bool(known.limits) or tool in self.remembered
+
+    def steps(self, name: str) -> bool:
+        """Whether entering a state counts as a step: it has an action."""
+        return self.action(name) is not None
+
+    def retries(self, name: str, tool: str | None) -> tuple[d.Retry, ...]:
+        """The retry clauses of a state's action, its own before those of the tool it calls."""
+        own: tuple[d.Retry, ...] = getattr(self.action(name), "retry", ())
+        declared = self.defn.tools.get(tool) if tool is not None else None
+        return own if declared is None else own + declared.retry
+
+    def chat_of(self, action: d.Action) -> str | None:
+        """The conversation that an action tells its outcome: its own, or that of the model which proposed the call
+        that it asks about."""
+        if isinstance(action, d.Ask):
+            return self._proposers.get(action.proposed) if action.proposed is not None else None
+        chat: str | None = getattr(action, "chat", None)
+        return chat
+
+    @cached_property
+    def _proposers(self) -> dict[str, str]:
+        actions = [state.action for state in self.states.values() if isinstance(state, d.State)]
+        return {a.bind: a.chat for a in actions if isinstance(a, d.Think) and a.bind and a.chat and a.tools}
+
+    def bounded(self, type_: d.Type) -> bool:
+        """Whether a type has a range in it, which only a look at the value can prove."""
+        match type_:
+            case d.Scalar() | d.MoneyType():
+                return type_.low is not None or type_.high is not None
+            case d.ListType():
+                return type_.low is not None or type_.high is not None or self.bounded(type_.item)
+            case d.MapType():
+                return self.bounded(type_.value)
+            case d.OptionalType() | d.SecretType():
+                return self.bounded(type_.item)
+            case d.RecordType():
+                return any(self.bounded(f.type) for f in self.defn.records[type_.name].fields)
+            case d.ObjectType():
+                return any(self.bounded(item) for item in type_.fields.values())
+            case d.EnumType() | d.BuiltinType():
+                return False
+
+    def _expressions(self) -> Iterator[d.ExprJson]:
+        yield from _expressions_in(self.agent.model_dump(mode="python"))
+        for fn in self.defn.fns.values():
+            yield fn.body
+
+
+_RECENT: deque[Program] = deque(maxlen=32)
+
+
+def _expressions_in(tree: object) -> Iterator[d.ExprJson]:
+    """Every list in dumped data: expressions are the only lists that a definition holds."""
+    if isinstance(tree, dict):
+        for item in tree.values():
+            yield from _expressions_in(item)
+    elif isinstance(tree, tuple):
+        for item in tree:
+            yield from _expressions_in(item)
+    elif isinstance(tree, list):
+        yield tree
+
+
+def _nodes(expressions: Iterable[d.ExprJson]) -> Iterator[list[Any]]:
+    """All operators in these expressions, outermost first."""
+    stack: list[Any] = list(expressions)
+    while stack:
+        node = stack.pop()
+        if isinstance(node, dict):
+            stack.extend(node.values())
+        elif isinstance(node, list):
+            if node and isinstance(node[0], str):
+                yield node
+            stack.extend(item for item in node if isinstance(item, (list, dict)))
+
+
+def _variables(expr: d.ExprJson) -> Iterator[str]:
+    for node in _nodes([expr]):
+        if node[0] == "var" and len(node) == 2:
+            yield node[1]
+
+
+def unsupported(defn: d.Definition) -> list[tuple[str, str]]:
+    """What of a definition this version does not execute: (construct, `AGENT/STATE` or `AGENT`).
+
+    A program with any of these must be refused before its first event (JAMR305): nothing of it is run halfway.
+    """
+    found: list[tuple[str, str]] = []
+    agent = defn.agent
+    if agent.finally_ is not None:
+        found.append(("finally", agent.name))
+    for index, rule in enumerate(agent.rules or ()):
+        if rule.limit is not None and rule.limit.principal:
+            found.append(("limit per principal", f"{agent.name}/rules/{index}"))
+    for state in agent.body.states:
+        action = state.action if isinstance(state, d.State) else None
+        if action is not None and action.kind in _LATER:
+            found.append((_LATER[action.kind], f"{agent.name}/{state.name}"))
+    return found

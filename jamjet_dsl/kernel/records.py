@@ -1,0 +1,117 @@
+"""Small makers of `Record`s and look-ups that several parts of `decide` share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from jamjet_dsl import definition as d
+from jamjet_dsl.kernel.ids import action_id
+from jamjet_dsl.kernel.model import Frame, Grant, Json, Record, Reserve, RunState
+from jamjet_dsl.kernel.program import WRITES, Program
+from jamjet_dsl.kernel.values import from_public
+
+EVALUATION = "EvaluationFailed"
+"""The error of a guard, a set or an output that has no value. Only `any` matches it: no program can name it."""
+
+
+def fault(frame: Frame, error: str, message: str, where: str) -> Record:
+    """An expression of the state has no value."""
+    return Record("faulted", {"frame": frame.path, "cmd": action_id(frame), "error": error, "message": message,
+                              "where": where})
+
+
+def parked(frame: Frame, reason: str, commands: list[str], cmd: str | None = None) -> Record:
+    """The run waits for an operator. `commands` are what continues it, for `jam`, after the run's id."""
+    body: dict[str, Json] = {"reason": reason, "frame": frame.path, "state": frame.state, "commands": commands}
+    if cmd is not None:
+        body["cmd"] = cmd
+    return Record("parked", body)
+
+
+def exceeded(frame: Frame, what: str) -> Record:
+    """A budget, or a limit without an `else`, is used up."""
+    return Record("exceeded", {"what": what, "frame": frame.path, "state": frame.state})
+
+
+def failed(frame: Frame, error: str, message: str) -> Record:
+    """The action failed before anything was sent."""
+    return Record("failed", {"cmd": action_id(frame), "error": error, "message": message, "definite": True,
+                             "usage": {"tokens_in": 0, "tokens_out": 0, "cost": "0"}, "duration_ms": 0})
+
+
+def reserve_body(reserve: Reserve) -> dict[str, Json]:
+    """A reservation in an event."""
+    return {"tokens": reserve.tokens, "cost": reserve.cost}
+
+
+def digest_of(tool: str, args: Mapping[str, Json]) -> str:
+    """What makes two calls the same: the tool and its canonical arguments (journal form)."""
+    return hashlib.sha256(tool.encode() + b"\0" + dumps_journal_form(args)).hexdigest()
+
+
+def dumps_journal_form(tree: Json) -> bytes:
+    """Canonical bytes of what is in journal form already."""
+    return json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def check_args(program: Program, tool: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Arguments as values in the order of the tool's parameters, and every problem they have."""
+    problems: list[str] = []
+    params = program.defn.tools[tool].params
+    args: dict[str, Any] = {}
+    for param in params:
+        if param.name in given:
+            args[param.name] = from_public(given[param.name], param.type, program.defn, param.name, problems)
+        elif param.type.kind == "optional":
+            args[param.name] = None
+        else:
+            problems.append(f"{param.name}: is missing")
+    known = {param.name for param in params}
+    problems.extend(f"{name}: `{tool}` has no such parameter" for name in given if name not in known)
+    return args, problems
+
+
+def open_write(program: Program, state: RunState, frame: Frame) -> bool:
+    """Whether the frame's call may have happened and nobody has told yet: it must be resolved before the frame
+    goes anywhere else."""
+    call = frame.call
+    if call is None or call["effect"] not in WRITES:
+        return False
+    if frame.phase in ("act", "confirm"):
+        return True
+    indefinite = frame.error is not None and not frame.error["definite"]
+    return indefinite and frame.phase in ("enter", "backoff", "leave") and _failing(frame)
+
+
+def _failing(frame: Frame) -> bool:
+    return frame.outcome is None or frame.outcome["kind"] == "failed"
+
+
+def edges_of(program: Program, frame: Frame, trigger: str) -> list[d.Edge]:
+    """The frame's state's edges with that trigger, in order."""
+    state = program.state(frame.state)
+    return [edge for edge in state.edges if edge.trigger == trigger] if isinstance(state, d.State) else []
+
+
+def called_tool(program: Program, state: RunState, frame: Frame) -> str | None:
+    """The tool that the frame's action calls, if it is one that calls."""
+    if frame.call is not None:
+        return str(frame.call["tool"])
+    match program.action(frame.state):
+        case d.Call(tool=tool):
+            return tool
+        case d.CallProposed(move=move):
+            value = state.vars.get(move)
+            call = value.get("call") if isinstance(value, dict) else None
+            return call.get("tool") if isinstance(call, dict) else None
+    return None
+
+
+def grants_for(state: RunState, digest: str) -> list[Grant]:
+    """Approvals for exactly this call that were not used yet, oldest first."""
+    unused = [g for g in state.grants.values() if g.used_by is None and g.call["digest"] == digest]
+    return sorted(unused, key=lambda grant: grant.seq)
+

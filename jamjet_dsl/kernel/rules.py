@@ -1,0 +1,331 @@
+"""The rules of a policy: may this call be made, now, by this run?
+
+Default deny: at least one `allow` must match. Every other rule only restricts. The result is the join of all
+restrictions in the order allowed < needs approval < denied, so the order of rules never matters. A condition
+that fails, or has no value, denies the call in whatever kind of rule and under whatever negation it stands.
+
+A decision is a function of the state: history is read from monitors, facts from earlier `fact` events. Where
+a fact is not there yet the answer is `Missing`: the engine reads it and asks again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any, Literal, TypeAlias
+
+from jamjet_dsl import definition as d
+from jamjet_dsl.kernel import monitors
+from jamjet_dsl.kernel.model import Grant, Json, RunState
+from jamjet_dsl.kernel.program import Program
+from jamjet_dsl.kernel.scope import Scope, bool_of
+from jamjet_dsl.kernel.values import EvalError, Money, from_journal, to_journal
+
+Verdict: TypeAlias = Literal["allowed", "needs_approval", "denied"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the policy says of one call.
+
+    `rules` are the indices of the rules that decided (`AGENT/rules/N` in the span map), `needs` the approvals
+    that are wanted, `facts` what was read, `limits` what the call counts under: (rule, group, amount).
+    """
+
+    verdict: Verdict
+    rules: tuple[int, ...]
+    reason: str
+    needs: tuple[dict[str, Json], ...] = ()
+    facts: dict[str, Json] = field(default_factory=dict)
+    limits: tuple[tuple[int, str, str], ...] = ()
+
+    def body(self) -> dict[str, Json]:
+        """The journal form."""
+        found: dict[str, Json] = {"result": self.verdict, "rules": list(self.rules), "reason": self.reason}
+        if self.needs:
+            found["needs"] = list(self.needs)
+        if self.facts:
+            found["facts"] = self.facts
+        if self.limits:
+            found["limits"] = [list(item) for item in self.limits]
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A fact has to be read before the decision: a call of `tool` with these values."""
+
+    name: str
+    tool: str
+    args: dict[str, Any]
+    key: str
+
+
+def decide(program: Program, state: RunState, scope: Scope, cmd: str, tool: str, args: Mapping[str, Any],
+           grants: Sequence[Grant], offered: str | None = None) -> Decision | Missing:
+    """Decides one call.
+
+    `scope` holds the run's names; `args` are the call's values. `grants` are approvals given for exactly this
+    call. With `offered` (an ask state's name) the question is what a grant by that ask would lead to: the needs
+    that it can meet do not count, and the decision lists them. An agent without a policy allows nothing.
+    """
+    rules = program.agent.rules
+    inner = scope.nested({"args": dict(args)})
+    applicable = [(i, r) for i, r in enumerate(rules or ()) if r.tools is None or program.matches(r.tools, tool)]
+    facts = _facts(program, state, inner, cmd, tool, applicable)
+    if isinstance(facts, Missing):
+        return facts
+    inner = inner.nested(facts[0])
+    judge = _Judge(program, state, inner, tool)
+    for index, rule in applicable:
+        judge.rule(index, rule)
+    judge.limited_by_all()
+    decision = judge.join()
+    decision = replace(decision, facts=facts[1])
+    if decision.verdict != "needs_approval":
+        return decision
+    return _with_grants(decision, state, grants, offered)
+
+
+def limits_of(program: Program, state: RunState, scope: Scope, tool: str) -> tuple[tuple[int, str, str], ...]:
+    """What a call that is made counts under, whoever decided it: (rule, group, amount)."""
+    judge = _Judge(program, state, scope, tool)
+    judge.limited_by_all()
+    return tuple(judge.limits)
+
+
+class _Judge:
+    """Collects what the rules say of one call."""
+
+    def __init__(self, program: Program, state: RunState, scope: Scope, tool: str) -> None:
+        self.program = program
+        self.state = state
+        self.scope = scope
+        self.tool = tool
+        self.allowing: list[int] = []
+        self.waived = False
+        self.denials: list[tuple[int, str]] = []
+        self.needs: list[tuple[int, dict[str, Json]]] = []
+        self.limits: list[tuple[int, str, str]] = []
+
+    def rule(self, index: int, rule: d.Rule) -> None:
+        """Adds what one matching rule says; a failing condition denies."""
+        try:
+            self._rule(index, rule)
+        except EvalError as error:
+            self.denials.append((index, f"its condition has no value: {error.message}"))
+
+    def _rule(self, index: int, rule: d.Rule) -> None:
+        match rule.kind:
+            case "allow":
+                if self._holds(rule.when, self.scope):
+                    self.allowing.append(index)
+                    self.waived = self.waived or rule.because is not None
+            case "forbid":
+                if self._holds(rule.when, self.scope):
+                    self.denials.append((index, f"`{self.tool}` is forbidden"))
+            case "require_read":
+                self._read(index, rule)
+            case "require_any":
+                self._any_read(index, rule)
+            case "require_ask":
+                if self._holds(rule.when, self.scope):
+                    self.needs.append((index, {"ask": rule.ask}))
+            case "require_people":
+                if self._holds(rule.when, self.scope):
+                    need = {"people": rule.count or 1, "role": rule.role, "excluding": rule.excluding}
+                    self.needs.append((index, need))
+            case "never":
+                self._never(index, rule)
+            case "limit" | "fact" | "redact":
+                pass
+
+    def _holds(self, when: d.ExprJson | None, scope: Scope) -> bool:
+        return when is None or bool_of(self.program.evaluate(when, scope))
+
+    def _read(self, index: int, rule: d.Rule) -> None:
+        call = rule.call
+        assert call is not None
+        wanted = {name: self.program.evaluate(expr, self.scope) for name, expr in call.args.items()}
+        entry = monitors.last_read(self.state.monitors, call.tool, wanted)
+        # A condition that reads the bound result cannot be asked before the read: then the read is required.
+        if entry is not None:
+            self._bound(index, rule, entry)
+        elif rule.when is None or (rule.bind in self.program.reads(rule.when)) or self._holds(rule.when, self.scope):
+            self.denials.append((index, f"`{call.tool}` has to be read first, with the same values"))
+
+    def _any_read(self, index: int, rule: d.Rule) -> None:
+        tools = [tool for tool in self.program.defn.tools if self.program.matches(rule.reads, tool)]
+        entry = monitors.first_success(self.state.monitors, tools)
+        if entry is not None:
+            self._bound(index, rule, {"args": entry["args"], "result": entry["result"]})
+        elif rule.when is None or (rule.bind in self.program.reads(rule.when)) or self._holds(rule.when, self.scope):
+            names = ", ".join(f"`{tool}`" for tool in tools)
+            self.denials.append((index, f"one of {names} has to succeed first"))
+
+    def _bound(self, index: int, rule: d.Rule, entry: dict[str, Json]) -> None:
+        """The read was made. A `when` beside it says what must hold of what was read."""
+        if rule.when is None:
+            return
+        value = from_journal(entry["result"] if rule.kind == "require_read" else entry)
+        scope = self.scope if rule.bind is None else self.scope.nested({rule.bind: value})
+        if not self._holds(rule.when, scope) and rule.bind in self.program.reads(rule.when):
+            self.denials.append((index, "what was read does not meet the condition"))
+
+    def _never(self, index: int, rule: d.Rule) -> None:
+        before = [
+            tool
+            for tool in self.program.defn.tools
+            if self.program.matches(rule.after, tool) and monitors.calls(self.state.monitors, tool)
+        ]
+        if self._holds(rule.when, self.scope) and before:
+            self.denials.append((index, f"`{self.tool}` must not be called after `{before[0]}`"))
+
+    def limited_by_all(self) -> None:
+        """Adds what every `limit` for the tool says."""
+        for index, rule in enumerate(self.program.agent.rules or ()):
+            if rule.limit is not None and self.program.matches(rule.limit.tools, self.tool):
+                self.limited(index, rule.limit)
+
+    def limited(self, index: int, limit: d.LimitDef) -> None:
+        """Denies what a `limit` has no room for, and notes what the call counts."""
+        try:
+            group = monitors.group_key([self.program.evaluate(expr, self.scope) for expr in limit.per])
+            since = None if limit.window_ms is None else self.state.now_ms - limit.window_ms
+            calls, total = monitors.limit_used(self.state.monitors, index, group, since)
+            size = Decimal(0)
+            if limit.amount is not None and limit.bound is not None:
+                value = self.program.evaluate(limit.amount, self.scope)
+                bound = self.program.evaluate(limit.bound, self.scope)
+                size = _number(value)
+                if size < 0:
+                    self.denials.append((index, "the amount is below zero, which no limit can count"))
+                elif isinstance(value, Money) and isinstance(bound, Money) and value.currency != bound.currency:
+                    self.denials.append((index, f"{value} and {bound} are of different currencies"))
+                elif total + size > _number(bound):
+                    self.denials.append((index, f"{value} is more than what is left of {bound}"))
+            if limit.count is not None and calls + 1 > limit.count:
+                self.denials.append((index, f"all {limit.count} calls of `{self.tool}` are used up"))
+            self.limits.append((index, group, str(size)))
+        except EvalError as error:
+            self.denials.append((index, f"the limit has no value: {error.message}"))
+
+    def join(self) -> Decision:
+        """Allowed, unless something restricts; the strongest restriction wins."""
+        if self.denials:
+            denials = sorted(self.denials)
+            return Decision("denied", tuple(sorted({i for i, _ in denials})), "; ".join(r for _, r in denials))
+        if not self.allowing:
+            return Decision("denied", (), f"no rule allows `{self.tool}` with these arguments")
+        needs = sorted(self.needs, key=lambda item: item[0])
+        limits = tuple(self.limits)
+        if needs:
+            wanted = " and ".join(_in_words(need) for _, need in needs)
+            return Decision("needs_approval", tuple(i for i, _ in needs), f"needs {wanted}", tuple(n for _, n in needs),
+                            limits=limits)
+        if self.program.defn.tools[self.tool].effect == "irreversible" and not self.waived:
+            return Decision("needs_approval", tuple(self.allowing), "an irreversible call needs an approval",
+                            ({"ask": None},), limits=limits)
+        return Decision("allowed", tuple(self.allowing), f"`{self.tool}` is allowed", limits=limits)
+
+
+def _number(value: Any) -> Decimal:
+    if isinstance(value, Money):
+        return value.amount
+    if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
+        return Decimal(value)
+    raise EvalError("no_overload", "a limit counts money or numbers")
+
+
+def _in_words(need: Mapping[str, Json]) -> str:
+    if "ask" in need:
+        return f"the approval of `{need['ask']}`"
+    who = f"{need['people']} of {need['role']}" if need["role"] else f"{need['people']} people"
+    return f"the approval of {who}" + (" other than who started the run" if need["excluding"] else "")
+
+
+# ---- approvals
+
+
+def _with_grants(decision: Decision, state: RunState, grants: Sequence[Grant], offered: str | None) -> Decision:
+    """The decision once the approvals given (or offered) are counted."""
+    open_needs = [need for need in decision.needs if not meets(state, need, grants)]
+    if offered is not None:
+        open_needs = [n for n in open_needs if n.get("ask") not in (None, offered) and "people" not in n]
+        others = {str(n["ask"]) for n in open_needs}
+        # Another ask may still be asked for the same call: only what can never be approved is denied here.
+        return replace(decision, reason=decision.reason + (f"; {sorted(others)} ask too" if others else ""))
+    if not open_needs:
+        return replace(decision, verdict="allowed", reason="approved: " + decision.reason)
+    return replace(decision, needs=tuple(open_needs))
+
+
+def meets(state: RunState, need: Mapping[str, Json], grants: Sequence[Grant]) -> bool:
+    """Whether grants for this very call satisfy a need."""
+    if "ask" in need:
+        return any(need["ask"] in (None, grant.state) for grant in grants)
+    people = {person["by"] for grant in grants for person in grant.approvers if counts(state, need, person)}
+    return len(people) >= int(need["people"])
+
+
+def counts(state: RunState, need: Mapping[str, Json], person: Mapping[str, Json]) -> bool:
+    """Whether this person's approval counts towards a need for people."""
+    if need["role"] is not None and need["role"] not in person["roles"]:
+        return False
+    return not (need["excluding"] == "principal" and person["by"] == state.principal.get("id"))
+
+
+# ---- facts
+
+
+def _facts(program: Program, state: RunState, scope: Scope, cmd: str, tool: str,
+           applicable: Sequence[tuple[int, d.Rule]]) -> tuple[dict[str, Any], dict[str, Json]] | Missing:
+    """The facts that the rules for this call read: values by name and what was read, or the first one missing.
+
+    A fact that could not be read has no value, so every condition that needs it denies the call.
+    """
+    wanted = set().union(*(_read_by(program, rule) for _, rule in applicable)) if applicable else set()
+    for rule in program.agent.rules or ():
+        if rule.limit is not None and program.matches(rule.limit.tools, tool):
+            wanted |= _read_by(program, rule)
+    values: dict[str, Any] = {}
+    shown: dict[str, Json] = {}
+    for rule in program.agent.rules or ():
+        call = rule.call
+        if rule.kind != "fact" or call is None or rule.name not in wanted or not program.matches(rule.tools, tool):
+            continue
+        try:
+            args = {name: program.evaluate(expr, scope.nested(values)) for name, expr in call.args.items()}
+        except EvalError:
+            continue
+        key = f"{rule.name}{monitors.SEP}{monitors.group_key([args])}"
+        known = state.facts.get(key)
+        if known is None or not _fresh(rule, known, state.now_ms, cmd):
+            return Missing(rule.name or "", call.tool, args, key)
+        shown[rule.name or ""] = {"args": to_journal(args), "at_ms": known["at_ms"]}
+        if "error" not in known:
+            values[rule.name or ""] = from_journal(known["result"])
+    return values, shown
+
+
+def _fresh(rule: d.Rule, known: Mapping[str, Json], now_ms: int, cmd: str) -> bool:
+    if known["cmd"] == cmd:
+        return True
+    return rule.within_ms is not None and "error" not in known and now_ms - int(known["at_ms"]) <= rule.within_ms
+
+
+def _read_by(program: Program, rule: d.Rule) -> frozenset[str]:
+    return frozenset().union(*(program.reads(expr) for expr in _expressions(rule)))
+
+
+def _expressions(rule: d.Rule) -> Iterator[d.ExprJson]:
+    if rule.when is not None:
+        yield rule.when
+    if rule.call is not None and rule.kind != "fact":
+        yield from rule.call.args.values()
+    if rule.limit is not None:
+        yield from rule.limit.per
+        for expr in (rule.limit.amount, rule.limit.bound):
+            if expr is not None:
+                yield expr

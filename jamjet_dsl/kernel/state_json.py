@@ -1,0 +1,92 @@
+"""Snapshots: a `RunState` as canonical JSON bytes and back. Equal states give equal bytes.
+
+Variables and input are the only run-time values in a state; they are stored in journal form. All else is JSON
+already.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+from jamjet_dsl.kernel.model import Frame, Grant, Intent, Json, Question, Reserve, RunState, Spent
+from jamjet_dsl.kernel.records import dumps_journal_form
+from jamjet_dsl.kernel.values import from_journal, to_journal
+
+FORMAT = 1
+"""Version of this form; it stands in every snapshot. A snapshot is a cache: one of another version is not read,
+the journal is folded instead."""
+
+_VALUES = ("input", "vars")
+_PARTS: dict[str, type] = {"frames": Frame, "intents": Intent, "questions": Question, "grants": Grant}
+
+
+def encode(state: RunState) -> bytes:
+    """The state as canonical JSON."""
+    tree: dict[str, Json] = {"format": FORMAT}
+    for field in dataclasses.fields(RunState):
+        tree[field.name] = _out(field.name, getattr(state, field.name))
+    return dumps_journal_form(tree)
+
+
+def decode(data: bytes) -> RunState:
+    """The state of a snapshot. Raises ValueError for a snapshot of another version or for what is none."""
+    try:
+        tree = json.loads(data)
+        if tree.pop("format") != FORMAT:
+            raise ValueError("the snapshot is of another version")
+        return RunState(**{name: _in(name, item) for name, item in tree.items()})
+    except (KeyError, TypeError, AttributeError) as problem:
+        raise ValueError(f"not a snapshot: {problem}") from None
+
+
+def digest(state: RunState) -> str:
+    """SHA-256 of the canonical JSON, in hex."""
+    return hashlib.sha256(encode(state)).hexdigest()
+
+
+def _out(name: str, value: Any) -> Json:
+    if name in _VALUES:
+        return {key: to_journal(item) for key, item in value.items()}
+    if name == "output":
+        return None if value is None else {key: to_journal(item) for key, item in value.items()}
+    if name == "provenance":
+        return {key: sorted(flags) for key, flags in value.items()}
+    if name in _PARTS:
+        return {key: _part_out(item) for key, item in value.items()}
+    return _fields(value) if name == "spent" else value
+
+
+def _fields(value: Any) -> dict[str, Json]:
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+
+
+def _part_out(value: Any) -> dict[str, Json]:
+    tree = _fields(value)
+    if isinstance(value, Intent):
+        tree["reserve"] = _fields(value.reserve)
+    if isinstance(value, Frame):
+        tree["scope"] = {key: to_journal(item) for key, item in value.scope.items()}
+    return tree
+
+
+def _in(name: str, tree: Json) -> Any:
+    if name in _VALUES:
+        return {key: from_journal(item) for key, item in tree.items()}
+    if name == "output":
+        return None if tree is None else {key: from_journal(item) for key, item in tree.items()}
+    if name == "provenance":
+        return {key: frozenset(flags) for key, flags in tree.items()}
+    if name in _PARTS:
+        return {key: _part_in(_PARTS[name], item) for key, item in tree.items()}
+    return Spent(**tree) if name == "spent" else tree
+
+
+def _part_in(kind: type, tree: dict[str, Json]) -> Any:
+    if kind is Intent:
+        return Intent(**{**tree, "reserve": Reserve(**tree["reserve"])})
+    if kind is Frame:
+        return Frame(**{**tree, "scope": {key: from_journal(item) for key, item in tree["scope"].items()}})
+    return kind(**tree)

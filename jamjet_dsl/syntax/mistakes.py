@@ -1,0 +1,163 @@
+"""Mistakes with a name of their own: what people write who know another language, and how words are misspelt."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from jamjet_dsl.source import SourceFile
+from jamjet_dsl.syntax.driver import Driver
+from jamjet_dsl.syntax.expected import found
+from jamjet_dsl.syntax.lexer import END, Token, keywords
+from jamjet_dsl.syntax.tables import tables
+
+SYNONYMS = {
+    "if": "when",
+    "elif": "when",
+    "elseif": "when",
+    "elsif": "when",
+    "else": "otherwise",
+    "default": "otherwise",
+    "func": "fn",
+    "function": "fn",
+    "def": "fn",
+    "struct": "record",
+    "type": "record",
+    "class": "record",
+    "let": "var",
+    "use": "import",
+    "include": "import",
+    "workflow": "agent",
+    "graph": "agent",
+    "machine": "agent",
+    "node": "state",
+    "step": "state",
+    "initial": "start",
+    "terminal": "final",
+    "end": "final",
+    "invoke": "call",
+    "prompt": "think",
+    "llm": "think",
+    "sleep": "wait",
+    "deny": "forbid",
+    "permit": "allow",
+    "yield": "yields",
+    "returning": "returns",
+    "throws": "raises",
+    "catch": "on",
+    "into": "as",
+}
+_OPERATOR_WORDS = {
+    "and": ("ANDAND", "&&"),
+    "or": ("OROR", "||"),
+    "not": ("BANG", "!"),
+    "AND": ("ANDAND", "&&"),
+    "OR": ("OROR", "||"),
+}
+_LITERALS = frozenset(("INT", "FLOAT", "MONEY", "DURATION", "QUANTITY", "UINT", "STRING", "BYTES"))
+
+
+class Fix(NamedTuple):
+    """Replace `drop` tokens from the current one by `insert`; first forget `pop` shifted tokens before it."""
+
+    drop: int
+    insert: tuple[Token, ...]
+    message: str
+    help: str = ""
+    code: str = "JAM001"
+    pop: int = 0
+    needs: int = 2  # tokens that must follow for a mistake with a name of its own to be believed
+
+
+def known(source: SourceFile, driver: Driver, token: Token, accepted: list[str]) -> list[Fix]:
+    """What is meant if this is a mistake with a name of its own, most particular first."""
+    following = driver.tokens[driver.at + 1] if token.kind != END else token
+    previous = driver.tokens[driver.at - 1] if driver.at else token
+    adjacent = following.start == token.end
+    text = token.text
+    fixes: list[Fix] = []
+    if "ARROW" in accepted and following.kind in ("GT", "ARROW") and token.kind in ("EQUAL", "EQ", "MINUS"):
+        shown = source.text[token.start : following.end]
+        fixes.append(
+            Fix(2, (made_from("ARROW", token),), f"an edge is written with `->`, not with `{shown}`", "write `->`")
+        )
+    if token.kind == "EQUAL" and previous.kind in ("EQ", "NE") and previous.end == token.start:
+        help = f"write `{previous.text}`"
+        fixes.append(Fix(1, (), f"there is no operator `{previous.text}=`", help))
+    nameless = token.kind in ("EQUAL", "COLON") and driver.reach((missing("IDENT", token.start),), driver.at, 3) < 3
+    if nameless and previous.text in keywords():
+        message = f"`{previous.text}` takes what follows without a `{text}`"
+        fixes.append(Fix(1, (), message, f"remove the `{text}`", needs=1))
+    if token.kind == "COLON" and following.kind == "EQUAL" and adjacent and "EQUAL" in accepted:
+        fixes.append(Fix(1, (), "there is no operator `:=`", "write `=`"))
+    if token.kind == "EQUAL" and "EQ" in accepted:
+        help = "write `==` to compare"
+        fixes.append(Fix(1, (made_from("EQ", token),), "`=` does not compare two values", help))
+    if text in _OPERATOR_WORDS:
+        kind, symbol = _OPERATOR_WORDS[text]
+        fixes.append(Fix(1, (made_from(kind, token),), f"there is no operator `{text}`", f"write `{symbol}`"))
+    if previous.text in ("not", "NOT") and driver.tables.symbols[driver.states[-1]] == "IDENT":
+        fixes.append(Fix(0, (made_from("BANG", previous),), "there is no operator `not`", "write `!`", pop=1))
+    if previous.kind == "MAX" and "TOKENS" in accepted and token.kind in _LITERALS:
+        message = f"expected `prompt` or `tokens` after `max`, found `{text}`"
+        fixes.append(Fix(0, (missing("TOKENS", token.start),), message, f"write `max tokens {text}`"))
+    if {"FIELD", "TARGET"} & set(accepted) and token.kind != END and text[:1].isalpha():
+        kind, mark, sign = ("FIELD", "COLON", ":") if "FIELD" in accepted else ("TARGET", "EQUAL", "=")
+        insert = (made_from(kind, token), Token(mark, sign, token.end, token.end))
+        message = f"expected `{sign}` after `{text}`, found {found(following)}"
+        fixes.append(Fix(1, insert, message, f"write `{text}{' ' * (sign == '=')}{sign} …`"))
+    if text == "else" and following.text == "if":
+        help = "give each case its own `when`; the first that holds is taken, and `otherwise` is the last"
+        fixes.append(Fix(2, (made_from("WHEN", token),), "there is no `else if`", help))
+    if token.kind in _LITERALS:
+        fixes += _other_literal(token, accepted)
+    return fixes
+
+
+def _other_literal(token: Token, accepted: list[str]) -> list[Fix]:
+    """A literal of one kind where another is needed: a number without its unit, and the like."""
+    text, bad = token.text, (Token("BADNUM", token.text, token.start, token.end),)
+    fixes = []
+    digits = token.kind in ("INT", "FLOAT")
+    if "DURATION" in accepted:
+        help = f"write `{text}s` for seconds" if token.kind == "INT" else "write for example `30s`, `5m` or `48h`"
+        fixes.append(
+            Fix(1, bad, "a duration needs a unit" if digits else f"`{text}` is not a duration", help, "JAM004", needs=1)
+        )
+    elif "MONEY" in accepted:
+        help = f"write `${text}` or `{text} EUR`" if digits else "write for example `$2.00`"
+        what = "an amount of money needs a currency" if digits else f"`{text}` is not an amount of money"
+        fixes.append(Fix(1, bad, what, help, "JAM004", needs=1))
+    elif "INT" in accepted and "ERROR_EXPR" not in accepted and token.kind not in ("STRING", "BYTES"):
+        fixes.append(
+            Fix(1, bad, f"a plain number is needed here, not `{text}`", "write for example `10`", "JAM004", needs=1)
+        )
+    return fixes
+
+
+def made_from(kind: str, token: Token) -> Token:
+    """A token of another kind in the place of one."""
+    return Token(kind, tables().literals.get(kind, token.text), token.start, token.end)
+
+
+def missing(kind: str, at: int) -> Token:
+    """A token that is missing at a place. A missing name has an empty text, a missing number no value."""
+    if kind in ("DURATION", "MONEY", "QUANTITY", "INT", "FLOAT"):
+        return Token("BADNUM", "", at, at)
+    return Token(kind, '""' if kind == "STRING" else tables().literals.get(kind, ""), at, at)
+
+
+def distance(left: str, right: str) -> int:
+    """Edit distance with transpositions, cut off above 2."""
+    if abs(len(left) - len(right)) > 2:
+        return 3
+    before: list[int] = []
+    row = list(range(len(right) + 1))
+    for i, a in enumerate(left, 1):
+        last, row, older = row, [i], before
+        for j, b in enumerate(right, 1):
+            cost = min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (a != b))
+            if i > 1 and j > 1 and a == right[j - 2] and left[i - 2] == b:
+                cost = min(cost, older[j - 2] + 1)
+            row.append(cost)
+        before = last
+    return row[-1]
