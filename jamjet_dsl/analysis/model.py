@@ -136,6 +136,14 @@ class AgentInfo:
     handlers: list[ast.Handler] = field(default_factory=list)
     finally_: ast.Finally | None = None
     flow: FlowRegion | None = None
+    moves: dict[str, list[ast.ThinkAction]] = field(default_factory=dict)
+    """Name of a `Move` variable -> the thinks with `tools` that bind it."""
+    answers: dict[str, list[FlowState]] = field(default_factory=dict)
+    """Name of an ask's answer -> the ask states that bind it."""
+    currency: str | None = None
+    """The one currency of its money, once typing has met one."""
+    broken: bool = False
+    """A name in it was not resolved, so its graph is not what its author meant: graph checks leave it out."""
 
     def all_states(self) -> list[FlowState]:
         """Every state of every region, outer ones first, in source order."""
@@ -171,6 +179,10 @@ class Analysis:
     widened: dict[Node, Type] = field(default_factory=dict)
     """ast.Expr -> the type it was widened to by its context (int to decimal or float, string to enum, map literal
     to record), where that differs from `types`."""
+    records: dict[str, ast.RecordDecl] = field(default_factory=dict)
+    enums: dict[str, ast.EnumDecl] = field(default_factory=dict)
+    """Declarations by the name their types have (`Type.name`, `Symbol.name`), which is unique in the program: the
+    written one, with `@FILE` after it where two files declare it."""
     flow_of: dict[Node, FlowState] = field(default_factory=dict)
     """StateDecl, ParallelDecl, FinalDecl, Branch, EachAction -> its place in the graph."""
     diagnostics: list[Diagnostic] = field(default_factory=list)
