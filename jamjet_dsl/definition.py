@@ -142,7 +142,16 @@ class ObjectType(Model):
 
 
 Type: TypeAlias = Annotated[
-    Scalar | MoneyType | ListType | MapType | RecordType | EnumType | BuiltinType | OptionalType | SecretType | ObjectType,
+    Scalar
+    | MoneyType
+    | ListType
+    | MapType
+    | RecordType
+    | EnumType
+    | BuiltinType
+    | OptionalType
+    | SecretType
+    | ObjectType,
     Field(discriminator="kind"),
 ]
 
@@ -513,7 +522,16 @@ class Rule(Model):
     """
 
     kind: Literal[
-        "allow", "forbid", "require_read", "require_any", "require_ask", "require_people", "never", "limit", "fact", "redact"
+        "allow",
+        "forbid",
+        "require_read",
+        "require_any",
+        "require_ask",
+        "require_people",
+        "never",
+        "limit",
+        "fact",
+        "redact",
     ]
     tools: ToolSetDef | None = None
     when: ExprJson | None = None
@@ -644,6 +662,7 @@ class Compiled(Model):
     def _repr_svg_(self) -> str:
         """The diagram of the main agent, for notebooks."""
         return self.definition._repr_svg_()
+
     test_fns: dict[str, Fn] = {}
 
 

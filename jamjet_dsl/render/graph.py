@@ -147,12 +147,12 @@ def _state(graph: nx.MultiDiGraph, definition: d.Definition, state: d.State, pat
 
 def _leaves(region: d.Region) -> list[str]:
     """The states of a branch where it may end well: finals, and states with no way to another state."""
+    onward = ("always", "when", "otherwise", "join")
     return [
         s.name
         for s in region.states
-        if isinstance(s, d.Final) or not any(e.target is not None and e.trigger in ("always", "when", "otherwise", "join")
-                                             for e in s.edges)
-    ]  # fmt: skip
+        if isinstance(s, d.Final) or not any(e.target is not None and e.trigger in onward for e in s.edges)
+    ]
 
 
 def _join_text(action: d.Parallel) -> str:

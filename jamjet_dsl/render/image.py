@@ -35,7 +35,7 @@ def _program() -> list[str] | None:
 
 DPI = 110
 PAGE = 1.42
-"""Height over width of a page. A drawing much taller than that is set in columns, so that it can be printed and read."""
+"""Height over width of a page. A drawing much taller than that is set in columns, so that it can be printed."""
 
 
 def fitted(graph: nx.MultiDiGraph, overlay: Overlay | None = None) -> str:

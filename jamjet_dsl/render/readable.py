@@ -11,7 +11,8 @@ from typing import Any
 from jamjet_dsl import definition as d
 
 _BINARY = {
-    "||": 1, "&&": 2, "==": 4, "!=": 4, "<": 4, "<=": 4, ">": 4, ">=": 4, "in": 4, "+": 5, "-": 5, "*": 6, "/": 6, "%": 6,
+    "||": 1, "&&": 2, "==": 4, "!=": 4, "<": 4, "<=": 4, ">": 4, ">=": 4, "in": 4,
+    "+": 5, "-": 5, "*": 6, "/": 6, "%": 6,
 }  # fmt: skip
 _MACROS = ("all", "exists", "exists_one", "filter")
 _METHODS = frozenset({"contains", "startsWith", "endsWith", "matches", "split", "join", "replace", "trim", "substring",
