@@ -37,12 +37,16 @@ def cpu_of(command: list[str], runs: int) -> float:
 def main() -> None:
     """Print the figures of issue 2."""
     compileall.compile_dir(ROOT / "jamjet_dsl", quiet=1)
-    print(f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}")
+    print(
+        f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}"
+    )
     floor = cpu_of([sys.executable, "-c", "pass"], 15)
     with tempfile.TemporaryDirectory() as folder:
         small, lines, _ = check(generate(80), folder, 15)
         print(f"python -c pass             {floor * 1000:6.0f} ms CPU")
-        print(f"jam check, {lines:>6} lines   {small * 1000:6.0f} ms CPU, {(small - floor) * 1000:.0f} ms more than the floor")
+        print(
+            f"jam check, {lines:>6} lines   {small * 1000:6.0f} ms CPU, {(small - floor) * 1000:.0f} ms more than the floor"
+        )
         for wanted in (1_000, 10_000, 100_000):
             taken, lines, agents = check(generate(wanted), folder, 3 if wanted < 100_000 else 1)
             each = (taken - floor) / lines * 1e6

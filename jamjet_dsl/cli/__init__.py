@@ -3,15 +3,22 @@
 Commands are imported when they are called, so that `jam check` does not pay for what `jam run` needs.
 
 Exit codes: 0 success; 1 errors found, or a check, a test or a verification failed; 2 usage; 3 the run failed or was
-cancelled; 4 it waits or is parked.
+cancelled; 4 it waits or is parked. As everywhere, 130 is an interrupted command, and 141 one whose reader has gone.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from jamjet_dsl.diagnostics.errors import JamError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "new": ("new", "Start a program in a new folder."),
@@ -71,46 +78,64 @@ class Jam(click.Group):
 @click.command(cls=Jam, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="jamjet-dsl", prog_name="jam")
 @click.option("--db", metavar="F", help="The run database (or JAM_DB; default: jam.db next to the program).")
+@click.option("--format", "form", metavar="FORM", help="How to print: human or json (jam check knows more).")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.pass_context
-def cli(ctx: click.Context, db: str | None, debug: bool) -> None:
+def cli(ctx: click.Context, db: str | None, form: str | None, debug: bool) -> None:
     """Programs for agents that survive: checked before they run, checkpointed at every step."""
-    ctx.obj = {"db": db, "debug": debug}
+    ctx.obj = {"db": db, "form": form, "debug": debug}
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """The entry point. Nothing but an exit code and clear words leaves it, unless `--debug` is given."""
     from jamjet_dsl.diagnostics.errors import JamError
 
-    debug = "--debug" in sys.argv
+    args = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a sign shows a question mark; it is no reason to fail.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
-        code = cli.main(prog_name="jam", standalone_mode=False)
+        code = cli.main(args, prog_name="jam", standalone_mode=False)
+        sys.stdout.flush()
     except JamError as error:
-        from jamjet_dsl.cli.common import exit_code, tell
-
-        if debug:
+        if "--debug" in args:
             raise
-        tell(error)
-        code = exit_code(error)
+        code = _refused(error)
     except click.ClickException as error:
         error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         code = 130
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; a second error at exit would only be noise.
-        sys.stderr.close()
-        code = 0
-    except RecursionError:
-        click.echo("error[JAMR003]: the input is nested too deeply", err=True)
-        code = 1
-    except Exception as error:
-        if debug:
+    except (BrokenPipeError, SystemExit) as error:
+        # Whoever read our output has seen enough. Click has made an exit of it already, with the reason behind it.
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
             raise
-        text = f"error[JAMR901]: a bug in jam: {type(error).__name__}: {error}"
-        click.echo(
-            f"{text}\nhelp: run it again with --debug and report what it prints; nothing committed was lost", err=True
-        )
-        code = 1
+        code = _unheard()
+    except RecursionError:
+        if "--debug" in args:
+            raise
+        code = _refused(JamError("JAMR003", "the input is nested too deeply", "nest it less"))
+    except Exception as error:
+        if "--debug" in args:
+            raise
+        help = "run it again with --debug and report what it prints; nothing committed was lost"
+        code = _refused(JamError("JAMR901", f"a bug in jam: {type(error).__name__}: {error}", help))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refused(error: JamError) -> int:
+    from jamjet_dsl.cli.common import exit_code, tell
+
+    tell(error)
+    return exit_code(error)
+
+
+def _unheard() -> int:
+    """Let what is still buffered go nowhere, or Python complains at exit; the code is that of any tool a pipe ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(nowhere, stream.fileno())
+    return 141

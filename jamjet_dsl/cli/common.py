@@ -15,12 +15,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 OK, FOUND, USAGE, FAILED, WAITS = 0, 1, 2, 3, 4
 
-_USAGE_CODES = frozenset({"JAMR001", "JAMR002", "JAMR003", "JAMR005", "JAMR006"})
+_FOUND_CODES = ("JAMR004", "JAMR302", "JAMR303", "JAMR304", "JAMR305", "JAMR5", "JAMR9")
 
 
 def exit_code(error: JamError) -> int:
-    """2 for what was asked for wrongly (a file, a run, a question that is not there), else 1."""
-    return USAGE if error.code in _USAGE_CODES or error.code[:5] in ("JAMR2", "JAMR4") else FOUND
+    """1 for what is wrong in a program or its tools; 2 for what was asked for wrongly: a file, a database, a run, a
+    question, an input."""
+    return FOUND if error.code.startswith(_FOUND_CODES) else USAGE
 
 
 def tell(error: JamError) -> None:
@@ -43,17 +44,27 @@ def colour(stream: Any) -> bool:
 
 
 def width() -> int:
-    """Columns of the terminal."""
-    import shutil
-
-    return shutil.get_terminal_size((120, 24)).columns
+    """Columns of the terminal; 120 where there is none. (`shutil` would answer too, but costs 5 ms to import.)"""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) > 0:
+        return int(columns)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno() if sys.__stdout__ else 1).columns or 120
+    except (OSError, ValueError):
+        return 120
 
 
 def format_option(*choices: str) -> Callable[[F], F]:
-    """`--format`, whose first choice is the default."""
-    return click.option(
-        "--format", "form", type=click.Choice(choices or ("human", "json")), default=choices[0] if choices else "human"
-    )
+    """`--format`, after the command's name as well as before it; the first choice is the default."""
+
+    def pick(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
+        wanted = value or ctx.find_root().obj.get("form") or choices[0]
+        if wanted not in choices:
+            known = ", ".join(choices)
+            raise click.BadParameter(f"{wanted!r} is not one of {known}.", ctx, param)
+        return str(wanted)
+
+    return click.option("--format", "form", metavar="|".join(choices), callback=pick, help=f"Default: {choices[0]}.")
 
 
 def db_option(command: F) -> F:
@@ -76,6 +87,24 @@ def split_agent(name: str) -> tuple[str, str | None]:
     if colon and agent.isidentifier() and path:
         return path, agent
     return name, None
+
+
+def debug_option(command: F) -> F:
+    """`--debug` after the command's name as well as before it."""
+    return click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")(command)
+
+
+def program_file(name: str) -> str:
+    """The one program that is meant: a file, `-`, or the only `.jam` file of a folder.
+
+    Raises JamError JAMR001 for a folder without programs, JAMR006 for one with several.
+    """
+    if name == "-" or not os.path.isdir(name):
+        return name
+    inside = program_files([name])
+    if len(inside) > 1:
+        raise JamError("JAMR006", f"there are {len(inside)} programs below {name}", "name one of them", tuple(inside))
+    return inside[0]
 
 
 def program_files(names: Iterable[str]) -> list[str]:
@@ -102,43 +131,75 @@ def _below(folder: str) -> Iterator[str]:
 
 
 def read_stdin() -> str:
-    """All of stdin as text. Raises JamError JAMR002 if it is not UTF-8."""
-    data: bytes = sys.stdin.buffer.read()
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise JamError("JAMR002", f"stdin is not UTF-8 text (byte {error.start})") from None
+    """All of stdin as text. Raises JamError: JAMR002 if it is not UTF-8, JAMR003 if it is too large, JAMR006 if it
+    was read before."""
+    from jamjet_dsl.compiler import MAX_BYTES, decode
+
+    given = click.get_current_context().find_root().obj
+    if given.get("stdin"):
+        raise JamError("JAMR006", "stdin can be read only once", "name a file for one of the two `-`")
+    given["stdin"] = True
+    return _decoded(decode(sys.stdin.buffer.read(MAX_BYTES + 1)), "stdin")
+
+
+def _decoded(text: Any, what: str) -> str:
+    if not isinstance(text, str):
+        raise JamError(text.code, f"{what} cannot be read: {text.message}", text.help)
+    return text
 
 
 def read_json(value: str, what: str) -> Any:
     """JSON given on the command line, as `@FILE`, or as `-` for stdin. Decimal fractions stay exact.
 
-    Raises JamError: JAMR001 or JAMR002 for the file, JAMR301 for text that is not JSON.
+    Raises JamError: JAMR001 to JAMR003 for the file, JAMR301 for text that is not JSON.
     """
-    import json
-    from decimal import Decimal
-
     text = value
     if value == "-":
         text = read_stdin()
     elif value.startswith("@"):
-        try:
-            with open(value[1:], encoding="utf-8") as file:
-                text = file.read()
-        except OSError as error:
-            raise JamError("JAMR001", f"{value[1:]} cannot be read: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise JamError("JAMR002", f"{value[1:]} is not UTF-8 text") from None
+        from jamjet_dsl.compiler import read_text
+
+        text = _decoded(read_text(value[1:]), value[1:] or "a file without a name")
+    return _parsed_json(text, what)
+
+
+def _parsed_json(text: str, what: str) -> Any:
+    import json
+    from decimal import Decimal
+
+    help = 'write JSON such as \'{"name": "value"}\', or @FILE'
     try:
-        return json.loads(text, parse_float=Decimal)
+        value = json.loads(text, parse_float=Decimal, parse_constant=_no_number, object_pairs_hook=_distinct_keys)
     except json.JSONDecodeError as error:
-        raise JamError(
-            "JAMR301",
-            f"{what} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}",
-            'write JSON such as \'{"name": "value"}\', or @FILE',
-        ) from None
+        place = f"{error.msg} at line {error.lineno}, column {error.colno}"
+        raise JamError("JAMR301", f"{what} is not JSON: {place}", help) from None
     except RecursionError:
-        raise JamError("JAMR003", f"{what} is nested too deeply") from None
+        raise JamError("JAMR003", f"{what} is nested too deeply", "nest it less") from None
+    except ValueError as error:
+        words = "a number has too many digits" if "digits" in str(error) else str(error)
+        raise JamError("JAMR301", f"{what} cannot be used: {words}", help) from None
+    if "\\u" in text and _has_surrogate(text):
+        raise JamError("JAMR301", f"{what} cannot be used: half of a surrogate pair is no character", help)
+    return value
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, _ in pairs if sum(name == n for n, _ in pairs) > 1)
+        raise ValueError(f"{twice!r} is given twice in one object")
+    return found
+
+
+def _has_surrogate(text: str) -> bool:
+    import json
+
+    # Written as two escapes, a pair becomes one character; what is left of surrogates after that is half of one.
+    return any("\ud800" <= c <= "\udfff" for c in json.dumps(json.loads(text), ensure_ascii=False))
 
 
 def print_json(value: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jamjet_dsl.cli.common import OK, db_option, existing_database, read_stdin, split_agent
+from jamjet_dsl.cli.common import OK, db_option, program_file, read_stdin, split_agent
 from jamjet_dsl.diagnostics.errors import JamError
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def _of_file(program: str) -> Compiled:
     from jamjet_dsl.compiler import analyse_text, check_file, lower_for_drawing
 
     path, agent = split_agent(program)
+    path = program_file(path)
     result = analyse_text(read_stdin(), "<stdin>", folder=os.getcwd()) if path == "-" else check_file(path)
     compiled = lower_for_drawing(result, agent)
     errors = sum(d.severity == "error" for d in result.diagnostics)
@@ -56,11 +57,10 @@ def _of_file(program: str) -> Compiled:
 
 
 def _of_run(ctx: click.Context, run_id: str) -> tuple[Compiled, Overlay]:
-    from jamjet_dsl.engine.engine import Engine
+    from jamjet_dsl.cli.look import opened
     from jamjet_dsl.render.graph import overlay_of_run
 
-    engine = Engine(store=existing_database(ctx))
-    try:
+    with opened(ctx) as (engine, _db):
         view = engine.show(run_id)
         events = ({"kind": e.kind, "body": e.body} for e in engine.history(view.run_id))
         overlay = overlay_of_run(events, f"run {view.run_id}: {view.status}")
@@ -68,8 +68,6 @@ def _of_run(ctx: click.Context, run_id: str) -> tuple[Compiled, Overlay]:
             overlay.states[view.state] = 1
         overlay.current = (view.state,) if view.state else overlay.current
         return engine.program(view.run_id), overlay
-    finally:
-        engine.store.close()
 
 
 def write_picture(compiled: Compiled, target: str, overlay: Overlay | None = None, kind: str | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -10,7 +11,19 @@ from typing import TYPE_CHECKING
 import click
 
 from jamjet_dsl.cli.common import OK, db_option, existing_database, format_option, print_json
-from jamjet_dsl.cli.words import ago, option_names, plain, standing, status, waits, when
+from jamjet_dsl.cli.words import (
+    ago,
+    complete,
+    option_names,
+    plain,
+    question,
+    question_lines,
+    standing,
+    status,
+    waits,
+    when,
+)
+from jamjet_dsl.cli.words import jam as command_line
 
 if TYPE_CHECKING:
     from jamjet_dsl.engine.engine import Engine
@@ -18,11 +31,12 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def opened(ctx: click.Context) -> Iterator[tuple[Engine, str]]:
-    """An engine that is only looked through, and its database."""
+    """An engine that is only looked through, and its database: it is opened for reading alone."""
     from jamjet_dsl.engine.engine import Engine
+    from jamjet_dsl.store.sqlite import SqliteStore
 
     db = existing_database(ctx)
-    engine = Engine(store=db)
+    engine = Engine(store=SqliteStore(db, read_only=True))
     try:
         yield engine, db
     finally:
@@ -65,13 +79,14 @@ def runs_command(ctx: click.Context, wanted: tuple[str, ...], form: str) -> int:
 def show_command(ctx: click.Context, run_id: str, form: str) -> int:
     """Where one run stands, with its variables."""
     with opened(ctx) as (jam, db):
-        view = jam.show(run_id)
+        view = complete(jam, jam.show(run_id), db)
     if form == "json":
         print_json(view.as_json())
         return OK
     click.echo(standing(view, db))
     click.echo(
-        f"  agent {view.agent}  definition {view.definition[:12]}  {view.last_seq} events  started {when(view.created_ms)}"
+        f"  agent {view.agent}  definition {view.definition[:12]}  {view.last_seq} events"
+        f"  started {when(view.created_ms)}"
     )
     for title, values in (("input", view.input), ("variables", view.vars)):
         if values:
@@ -99,6 +114,8 @@ def history_command(ctx: click.Context, run_id: str, follow: bool, form: str) ->
         edges = edge_texts(jam.program(run_id).definition)
         after, started = 0, None
         while True:
+            # Asked before the journal is read: what a run appends when it ends is then in what is read.
+            ended = jam.store.summary(run_id).status in ENDED
             for event in jam.history(run_id, after):
                 after = event.seq
                 started = event.at_ms if started is None else started
@@ -106,8 +123,9 @@ def history_command(ctx: click.Context, run_id: str, follow: bool, form: str) ->
                     print_json(asdict(event))
                 elif line := line_of(event, started, edges):
                     click.echo(line)
-            if not follow or jam.store.summary(run_id).status in ENDED:
+            if not follow or ended:
                 return OK
+            sys.stdout.flush()
             time.sleep(0.2)
 
 
@@ -117,21 +135,22 @@ def history_command(ctx: click.Context, run_id: str, follow: bool, form: str) ->
 @click.pass_context
 def inbox_command(ctx: click.Context, form: str) -> int:
     """The questions that wait for people."""
-    from dataclasses import asdict
-
-    with opened(ctx) as (jam, _db):
+    with opened(ctx) as (jam, db):
         rows = jam.inbox()
     if form == "json":
         for row in rows:
-            print_json(asdict(row))
+            times = {"asked_ms": row.asked_ms, "expires_ms": row.expires_ms}
+            print_json({"id": row.id, "run_id": row.run_id, "state": row.state, **question(row.body), **times})
         return OK
     if not rows:
         click.echo("nothing waits for anybody", err=True)
     for row in rows:
-        options = option_names(row.body.get("options", ()))
-        click.echo(f"{click.style(row.id, bold=True)}  {row.role}: {plain(row.body.get('text', ''))}")
+        asked = question(row.body)
         until = f", until {when(row.expires_ms)}" if row.expires_ms else ""
-        click.echo(
-            f"  run {row.run_id} in {row.state}, asked {when(row.asked_ms)}{until}; options {', '.join(options)}"
-        )
+        click.echo(f"{click.style(row.id, bold=True)}  {plain(asked['role'])}: {plain(asked['text'])}")
+        click.echo(f"  run {row.run_id} in {row.state}, asked {when(row.asked_ms)}{until}")
+        for line in question_lines(asked):
+            click.echo(f"    {line}")
+        command = command_line(db, f"answer {row.id} {'|'.join(option_names(asked['options']))} --by WHO")
+        click.echo(f"  {click.style('answer with', dim=True)}  {command}")
     return OK

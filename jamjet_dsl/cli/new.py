@@ -6,7 +6,7 @@ import os
 
 import click
 
-from jamjet_dsl.cli.common import OK
+from jamjet_dsl.cli.common import OK, debug_option
 from jamjet_dsl.diagnostics.errors import JamError
 
 _PROGRAM = """\
@@ -15,7 +15,7 @@ language 1
 
 /// Writes a greeting to the guest book. The same key is written once.
 tool greet(name: string) -> string {
-  via python "NAME_tools:greet"
+  via     python "NAME_tools:greet"
   effect  irreversible
   key     run.id
   timeout 10s
@@ -87,7 +87,7 @@ def greet(name: str, ctx: ToolContext) -> str:
 
 @click.command("new")
 @click.argument("name")
-@click.option("--debug", is_flag=True, expose_value=False, hidden=True)
+@debug_option
 def new_command(name: str) -> int:
     """Start a program in a new folder NAME. Nothing that exists is overwritten."""
     agent = os.path.basename(name.rstrip("/")).replace("-", "_")

@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jamjet_dsl.cli.common import db_option, existing_database, format_option, read_json
-from jamjet_dsl.cli.run import drive, engine_for, follow, report, script_option
+from jamjet_dsl.cli.run import drive, engine_for, follow, report, script_option, user
 from jamjet_dsl.diagnostics.errors import JamError
 
 if TYPE_CHECKING:
     from jamjet_dsl.engine.engine import Engine
     from jamjet_dsl.ports import RunSummary
 
-by_option = click.option("--by", "by", metavar="WHO", help="Who says so, for the journal.")
+by_option = click.option(
+    "--by",
+    metavar="WHO",
+    callback=lambda _ctx, _param, who: who or user(),
+    help="Who says so (default: who you are here).",
+)
 note_option = click.option("--note", metavar="T", help="Why, for the journal.")
 detach_option = click.option("--detach", is_flag=True, help="Do not drive the run on.")
 
@@ -31,10 +36,10 @@ def _move(
         async with engine_for(db, script) as jam:
             summary = await move(jam)
             if detach:
-                return report(jam.show(summary.run_id), form, db)
+                return report(jam, jam.show(summary.run_id), form, db, detached=True)
             return await follow(jam, jam.run(summary.run_id), form, db)
 
-    return drive(go())
+    return drive(go(), db)
 
 
 @click.command("answer")
@@ -52,7 +57,10 @@ def answer_command(
     ctx: click.Context, question: str, option: str, by: str | None, note: str | None, data: str | None, detach: bool,
     script: str | None, form: str,
 ) -> int:  # fmt: skip
-    """Answer a question: by its id, or by a run that has one open. An approval grants exactly the call it shows, once."""
+    """Answer a question, named by its id or by a run that has one open.
+
+    Approving grants exactly the call that is shown, once.
+    """
     values = read_json(data, "--data") if data is not None else {}
     if not isinstance(values, dict):
         raise JamError("JAMR404", "--data is not a JSON object", 'write {"name": value}')
@@ -99,7 +107,7 @@ def retry_command(
 @click.argument("run_id", metavar="ID")
 @click.option("--happened", metavar="JSON|@F", help="It happened, with this result.")
 @click.option("--did-not-happen", "did_not", is_flag=True, help="It did not happen.")
-@by_option
+@click.option("--by", metavar="WHO", help="Who found out, for the journal.")
 @note_option
 @detach_option
 @script_option
@@ -107,8 +115,8 @@ def retry_command(
 @db_option
 @click.pass_context
 def settle_command(
-    ctx: click.Context, run_id: str, happened: str | None, did_not: bool, by: str | None, note: str | None, detach: bool,
-    script: str | None, form: str,
+    ctx: click.Context, run_id: str, happened: str | None, did_not: bool, by: str | None, note: str | None,
+    detach: bool, script: str | None, form: str,
 ) -> int:  # fmt: skip
     """Say whether a call in doubt happened. It is journaled who said so and why: --by and --note are required."""
     if (happened is not None) == did_not:

@@ -23,7 +23,7 @@ class Progress:
 
         self._jam = jam
         self._run_id = run_id
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, emoji=False)
         self._status = Status("starting", console=self._console, spinner="dots")
         self._status.start()
         self._edges = edge_texts(jam.program(run_id).definition)

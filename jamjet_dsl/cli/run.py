@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -22,6 +22,7 @@ from jamjet_dsl.cli.common import (
     exit_code,
     format_option,
     print_json,
+    program_file,
     read_json,
     split_agent,
     tell,
@@ -77,7 +78,7 @@ def run_command(
     """Start a run and drive it until it ends or waits. Ctrl-C leaves it resumable."""
     from jamjet_dsl.cli.text import load
 
-    path, _ = split_agent(program)
+    path = program_file(split_agent(program)[0])
     value = read_json(given, "--input") if given is not None else {}
     if not isinstance(value, dict):
         raise JamError("JAMR301", "--input is not a JSON object", 'write {"name": value}')
@@ -93,17 +94,17 @@ def run_command(
                 compiled,
                 value,
                 id=run_id,
-                principal=who or _user(),
+                principal=who or user(),
                 if_exists="attach" if if_exists == "attach" else "error",
             )
             if detach:
-                return report(jam.show(run.id), form, db)
+                return report(jam, jam.show(run.id), form, db, detached=True)
             return await follow(jam, run, form, db)
 
-    return drive(go())
+    return drive(go(), db)
 
 
-def _user() -> str:
+def user() -> str:
     """Who is at the keyboard, for the audit; `--as` says otherwise."""
     import getpass
 
@@ -138,11 +139,24 @@ def resume_command(
                 if not runs and not problems and form == "human":
                     click.echo("nothing to resume: no run has anything to do now", err=True)
             else:
-                runs, problems = [await jam.resume(i) for i in ids], {}
+                runs, problems = await _resumed(jam, ids)
             codes = [await follow(jam, run, form, db) for run in runs]
             return max([*codes, *(exit_code(e) for e in problems.values())], default=OK)
 
-    return drive(go())
+    return drive(go(), db)
+
+
+async def _resumed(jam: Engine, ids: Iterable[str]) -> tuple[list[Run], dict[str, JamError]]:
+    """The runs that could be resumed; one that could not does not keep the others from it."""
+    runs: list[Run] = []
+    problems: dict[str, JamError] = {}
+    for run_id in dict.fromkeys(ids):
+        try:
+            runs.append(await jam.resume(run_id))
+        except JamError as error:
+            problems[run_id] = error
+            tell(error)
+    return runs, problems
 
 
 @click.command("worker")
@@ -160,7 +174,7 @@ def worker_command(ctx: click.Context, script: str | None, durability: str) -> i
             await jam.work()
         return OK
 
-    return drive(go())
+    return drive(go(), db)
 
 
 @contextlib.asynccontextmanager
@@ -180,7 +194,7 @@ async def engine_for(
         yield engine
 
 
-def drive(work: Coroutine[Any, Any, int]) -> int:
+def drive(work: Coroutine[Any, Any, int], db: str) -> int:
     """Run to the end; SIGTERM ends it like Ctrl-C: leases are given up, writes in flight are waited for."""
 
     async def guarded() -> int:
@@ -192,43 +206,58 @@ def drive(work: Coroutine[Any, Any, int]) -> int:
         try:
             return await task
         except asyncio.CancelledError:
-            click.echo("interrupted; nothing is lost: `jam resume` goes on from the last checkpoint", err=True)
+            from jamjet_dsl.cli.words import jam
+
+            again = jam(db, "resume --all")
+            click.echo(f"interrupted; nothing is lost: `{again}` goes on from the last checkpoint", err=True)
             return WAITS
 
     return asyncio.run(guarded())
 
 
 async def follow(jam: Engine, run: Run, form: str, db: str) -> int:
-    """Drive a run until it ends or waits, with progress on a terminal, then say where it stands."""
-    if form == "human" and sys.stderr.isatty():
-        from jamjet_dsl.cli.progress import Progress
-
-        progress = Progress(jam, run.id)
-        watching = asyncio.ensure_future(progress.watch(run))
-        try:
+    """Drive a run until it ends or waits, with progress on a terminal, then say where it stands: also when it is
+    interrupted before that."""
+    try:
+        if form == "human" and sys.stderr.isatty():
+            view = await _watched(jam, run)
+        else:
             view = await run.wait()
-        finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
-            progress.catch_up()
-            progress.close()
-    else:
-        view = await run.wait()
-    return report(view, form, db)
+    except asyncio.CancelledError:
+        report(jam, jam.show(run.id), form, db)
+        raise
+    return report(jam, view, form, db)
 
 
-def report(view: RunView, form: str, db: str) -> int:
+async def _watched(jam: Engine, run: Run) -> RunView:
+    from jamjet_dsl.cli.progress import Progress
+
+    progress = Progress(jam, run.id)
+    watching = asyncio.ensure_future(progress.watch(run))
+    try:
+        return await run.wait()
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        progress.catch_up()
+        progress.close()
+
+
+def report(jam: Engine, view: RunView, form: str, db: str, *, detached: bool = False) -> int:
     """Print where a run stands and what continues it; the exit code that belongs to it."""
+    from jamjet_dsl.cli.words import complete, standing
+
+    view = complete(jam, view, db)
     if form == "json":
         print_json(view.as_json())
     else:
-        from jamjet_dsl.cli.words import standing
-
         click.echo(standing(view, db))
     match view.status:
         case "completed":
             return OK
         case "failed" | "cancelled":
             return FAILED
+        case "running" if detached:
+            return OK
         case _:
             return WAITS

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jamjet_dsl.cli.common import FOUND, OK, exit_code, format_option, print_json, program_files, tell
+from jamjet_dsl.cli.common import (
+    FOUND,
+    OK,
+    debug_option,
+    exit_code,
+    format_option,
+    print_json,
+    program_files,
+    split_agent,
+    tell,
+)
 from jamjet_dsl.cli.words import ago, plain
 from jamjet_dsl.diagnostics.errors import JamError
 
@@ -19,7 +29,7 @@ if TYPE_CHECKING:
 @click.argument("files", nargs=-1, required=True, metavar="FILE|DIR|- …")
 @click.option("-k", "match", metavar="TEXT", help="Only tests whose title contains TEXT.")
 @format_option("human", "json")
-@click.option("--debug", is_flag=True, expose_value=False, hidden=True)
+@debug_option
 def test_command(files: tuple[str, ...], match: str | None, form: str) -> int:
     """Run the tests in programs. Nothing outside is called: tools, models and people are mocked, time is simulated."""
     from jamjet_dsl.cli.text import load
@@ -32,7 +42,7 @@ def test_command(files: tuple[str, ...], match: str | None, form: str) -> int:
         try:
             found = run_tests(load(name), match)
         except JamError as error:
-            if error.code == "JAMR005" and len(files) >= 1:
+            if error.code == "JAMR005" and split_agent(name)[1] is None:
                 # A file of tools has no agent, and so no tests.
                 continue
             tell(error)
@@ -45,9 +55,11 @@ def test_command(files: tuple[str, ...], match: str | None, form: str) -> int:
     failed = sum(not r.passed for r in results)
     if form == "json":
         print_json({"tests": [r.as_json() for r in results], "passed": len(results) - failed, "failed": failed})
-    else:
+    elif results:
         counts = f"{len(results) - failed} passed, {failed} failed"
-        click.echo(f"{counts} in {ago(int((time.perf_counter() - began) * 1000))}" if results else "no tests found")
+        click.echo(f"{counts} in {ago(int((time.perf_counter() - began) * 1000))}")
+    elif code == OK:
+        click.echo("no tests found" + (f" with {plain(match)} in their title" if match else ""))
     return max(code, FOUND if failed or not results else OK)
 
 
@@ -55,13 +67,13 @@ def _human(result: TestResult) -> str:
     """A line for a test that passed; for one that failed also what was expected, what came, and the way it went."""
     sign = click.style("✓", fg="green") if result.passed else click.style("✗", fg="red")
     took = f", {ago(result.simulated_ms)} simulated" if result.simulated_ms >= 1000 else ""
-    lines = [f"{sign} {result.title}  {click.style(f'{result.agent}{took}', dim=True)}"]
+    lines = [f"{sign} {plain(result.title)}  {click.style(f'{result.agent}{took}', dim=True)}"]
     if result.passed:
         return lines[0]
     if result.file:
         lines.append(f"    {result.file}:{result.line}")
     for failure in result.failures:
-        lines.append(f"    {failure.message}")
+        lines.append(f"    {plain(failure.message)}")
         if failure.text:
             lines.append(f"      expect {failure.text}")
         if failure.expected is not None or failure.found is not None:

@@ -12,10 +12,11 @@ from jamjet_dsl.cli.common import (
     FOUND,
     OK,
     colour,
-    db_option,
+    debug_option,
     exit_code,
     format_option,
     print_json,
+    program_file,
     program_files,
     read_json,
     read_stdin,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 @click.argument("files", nargs=-1, required=True, metavar="FILE|DIR|- …")
 @click.option("--check", is_flag=True, help="Change nothing; exit 1 if a file is not in the canonical layout.")
 @click.option("--diff", is_flag=True, help="Change nothing; print what would change.")
-@click.option("--debug", is_flag=True, expose_value=False, hidden=True)
+@debug_option
 def fmt_command(files: tuple[str, ...], check: bool, diff: bool) -> int:
     """Give programs their one canonical layout. Comments stay; the definition does not change. `-` filters stdin."""
     from jamjet_dsl.compiler import read_program
@@ -108,7 +109,7 @@ def _replace(name: str, text: str) -> None:
 @click.option("-o", "output", metavar="F", help="Write to a file instead of stdout.")
 @click.option("--pretty", is_flag=True, help="Indented, for reading; the digest is of the canonical form.")
 @click.option("--digest", is_flag=True, help="Print only the SHA-256 digest.")
-@click.option("--debug", is_flag=True, expose_value=False, hidden=True)
+@debug_option
 def compile_command(program: str, output: str | None, pretty: bool, digest: bool) -> int:
     """Print the definition: what runs, as canonical JSON (RFC 8785)."""
     definition = load(program).definition
@@ -137,6 +138,7 @@ def load(program: str) -> Compiled:
     from jamjet_dsl.compiler import compile_file, compile_text
 
     path, agent = split_agent(program)
+    path = program_file(path)
     if path == "-":
         return compile_text(read_stdin(), "<stdin>", agent, folder=os.getcwd())
     return compile_file(path, agent)
@@ -146,7 +148,7 @@ def load(program: str) -> Compiled:
 @click.argument("expression", metavar="EXPR")
 @click.option("--data", metavar="JSON|@F", help="The variables, as a JSON object.")
 @format_option("human", "json")
-@db_option
+@debug_option
 def eval_command(expression: str, data: str | None, form: str) -> int:
     """Evaluate an expression of the language (CEL) with the variables given."""
     from jamjet_dsl.evaluate import eval_text

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ import click
 from jamjet_dsl.render.readable import duration, money, quantity
 
 if TYPE_CHECKING:
+    from jamjet_dsl.engine.engine import Engine
     from jamjet_dsl.engine.view import RunView
 
 _COLOUR = {
@@ -23,6 +26,15 @@ _COLOUR = {
     "waiting": "magenta",
     "running": "cyan",
 }
+
+_COMMANDS = {
+    "settle --happened": "settle {id} --happened JSON --by WHO --note TEXT",
+    "settle --did-not-happen": "settle {id} --did-not-happen --by WHO --note TEXT",
+}
+"""How the operator's moves are typed, where it is more than the word and the run."""
+
+_REDACTED = re.compile("‹redacted [0-9a-f]{64}›")
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def status(text: str) -> str:
@@ -35,17 +47,31 @@ def when(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def plain(value: Any) -> str:
-    """A value as JSON on one line, cut where it is long."""
+def safe(text: str) -> str:
+    """A text without what could move the cursor, colour the terminal or turn the direction of reading around.
+
+    INVARIANT: whatever a tool, a model or a caller gave reaches a terminal through here, so that none of them can
+    show an officer another call than the one that is approved.
+    """
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def plain(value: Any, limit: int | None = 300) -> str:
+    """A value as JSON (a text as it is) on one line, cut where it is longer than `limit`."""
     text = value if isinstance(value, str) else json.dumps(public(value), ensure_ascii=False, default=str)
-    return text if len(text) <= 300 else text[:299] + "…"
+    text = _REDACTED.sub("‹redacted›", safe(text).replace("\n", " ⏎ "))
+    return text if limit is None or len(text) <= limit else text[: limit - 1] + "…"
 
 
 def public(value: Any) -> Any:
-    """A value of the journal as people write it: money as `"1.50 USD"`, without tags."""
+    """A value of the journal as people write it: money as `"1.50 USD"`, without tags. A value that is public already
+    stays as it is, even if it looks like a tag."""
     from jamjet_dsl.kernel.values import from_journal, to_public
 
-    return to_public(from_journal(value))
+    try:
+        return to_public(from_journal(value))
+    except ValueError:
+        return value
 
 
 def option_names(options: Iterable[Any]) -> list[str]:
@@ -72,28 +98,58 @@ def spent(view_spent: Mapping[str, Any], budget: Mapping[str, Any]) -> str:
 
 def jam(db: str, rest: str) -> str:
     """A command to copy, with --db where the default would be another database."""
-    return (
-        f"jam {rest}" if os.path.normpath(db) == "jam.db" or os.environ.get("JAM_DB") == db else f"jam {rest} --db {db}"
-    )
+    if os.path.normpath(db) == "jam.db" or os.environ.get("JAM_DB") == db:
+        return f"jam {rest}"
+    return f"jam {rest} --db {shlex.quote(db)}"
+
+
+def question(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What a person who answers has to see: the text, the call that approving grants, the values shown, the form."""
+    call = body.get("call")
+    return {
+        "role": body.get("role", ""),
+        "text": body.get("text", ""),
+        "call": call and {"tool": call["tool"], "args": public(call.get("args") or {})},
+        "show": {name: public(value) for name, value in body.get("show") or ()},
+        "options": list(body.get("options") or ()),
+        "form": [field["name"] for field in body.get("form") or ()],
+    }
+
+
+def complete(jam_: Engine, view: RunView, db: str) -> RunView:
+    """The view with what a person needs to go on: questions in full, and commands as they are typed."""
+    from dataclasses import replace
+
+    items = []
+    for item in view.waiting_for:
+        match item.get("kind"):
+            case "question":
+                items.append({**item, **question(jam_.store.find_question(item["id"]).body)})
+            case "operator":
+                moves = (_COMMANDS.get(c, f"{c} {{id}}") for c in item.get("commands", ()))
+                items.append({**item, "commands": [jam(db, move.format(id=view.run_id)) for move in moves]})
+            case _:
+                items.append(dict(item))
+    return replace(view, waiting_for=tuple(items))
 
 
 def waits(item: Mapping[str, Any]) -> str:
-    """One thing a run waits for."""
+    """One thing a run waits for, on one line."""
     match item.get("kind"):
         case "question":
-            return f"{item.get('role', 'a person')}: {item.get('text', '')}"
+            return f"{plain(item.get('role') or 'a person')}: {plain(item.get('text', ''))}"
         case "event":
             return f"the event {item.get('name')}"
         case "timer":
             return "the time"
         case "operator":
-            return f"an operator: {item.get('reason', '')}"
+            return f"an operator: {plain(item.get('reason', ''))}"
         case other:
             return str(other)
 
 
 def standing(view: RunView, db: str) -> str:
-    """Some lines about a run, ending with the commands that continue it."""
+    """Some lines about a run that `complete` has gone through, ending with the commands that continue it."""
     lines = [
         f"run {click.style(view.run_id, bold=True)}  {status(view.status)}"
         + (f"  in {view.state}" if view.state else "")
@@ -106,6 +162,8 @@ def standing(view: RunView, db: str) -> str:
         lines.append(click.style(f"  spent {used}", dim=True))
     for item in view.waiting_for:
         lines += _waiting(view, item, db)
+    if view.status == "running":
+        lines.append(_continue(f"{jam(db, f'resume {view.run_id}')}, or keep `{jam(db, 'worker')}` running"))
     return "\n".join(lines)
 
 
@@ -113,20 +171,14 @@ def _waiting(view: RunView, item: Mapping[str, Any], db: str) -> list[str]:
     lines = [f"  waits for {waits(item)}"]
     match item.get("kind"):
         case "question":
-            options = option_names(item.get("options", ()))
-            call = item.get("call")
-            if call:
-                args = ", ".join(f"{k}: {plain(v)}" for k, v in (call.get("args") or {}).items())
-                lines.append(f"    it grants this call, once: {call.get('tool')}({args})")
-            for name, value in (item.get("show") or {}).items():
-                lines.append(f"    {name}: {plain(value)}")
+            lines += [f"    {line}" for line in question_lines(item)]
             if item.get("expires_at_ms"):
                 lines.append(f"    until {when(item['expires_at_ms'])}")
-            choice = options[0] if len(options) == 1 else "|".join(options)
-            lines.append(
-                f"  {click.style('continue with', dim=True)}  {jam(db, f'answer {view.run_id} {choice} --by WHO')}"
-            )
+            choice = "|".join(option_names(item.get("options", ())))
+            lines.append(_continue(jam(db, f"answer {view.run_id} {choice} --by WHO")))
         case "event":
+            if item.get("at_ms"):
+                lines[-1] += f", until {when(item['at_ms'])}"
             lines.append(_continue(jam(db, f"send {view.run_id} {item.get('name')} JSON")))
         case "timer":
             at = item.get("at_ms") or view.wake_at_ms
@@ -135,11 +187,21 @@ def _waiting(view: RunView, item: Mapping[str, Any], db: str) -> list[str]:
             lines.append(_continue(f"{jam(db, f'resume {view.run_id}')} then, or keep `{jam(db, 'worker')}` running"))
         case "operator":
             if item.get("message"):
-                lines.append(f"    {item['message']}")
-            for command in item.get("commands", ()):
-                lines.append(
-                    f"  {click.style('continue with', dim=True)}  {jam(db, str(command).removeprefix('jam '))}"
-                )
+                lines.append(f"    {plain(item['message'])}")
+            lines += [_continue(command) for command in item.get("commands", ())]
+    return lines
+
+
+def question_lines(item: Mapping[str, Any]) -> list[str]:
+    """What approving grants, in full, and the values shown beside the question; see `question`."""
+    lines = []
+    call = item.get("call")
+    if call:
+        args = ", ".join(f"{name}: {plain(value, None)}" for name, value in call["args"].items())
+        lines.append(f"approving grants this call, once: {call['tool']}({args})")
+    lines += [f"{name}: {plain(value)}" for name, value in (item.get("show") or {}).items()]
+    if item.get("form"):
+        lines.append(f"with the answer it takes {', '.join(item['form'])}")
     return lines
 
 

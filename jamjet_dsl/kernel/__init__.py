@@ -29,7 +29,11 @@ What the shell calls, and nothing else:
         recover(program, state) -> list[Record]      after a claim of a run that did not end: append these first
 
     from jamjet_dsl.kernel.state_json import encode, decode, digest    snapshots
-    from jamjet_dsl.kernel.policy import decide_call                   the policy alone, for any agent framework
+    from jamjet_dsl.kernel.policy import Fence, decide_call            the policy alone, for any agent framework
+
+Inside: `program` (a definition, looked at once) and `scope` (what expressions see) are under everything; `fold` and
+`outcomes` are `apply`; `machine`, `actions`, `calls`, `leave` and `way` are `decide`; `rules` with `monitors` and
+`budget` are what they ask. `specs/60-runs.md` says what all of it has to do.
 
 How the shell drives a run. `command` is what `decide` returned; `value` is what the tool gave (JSON or Python
 values, before validation: the kernel validates it, and what does not fit becomes `failed InvalidOutput`).

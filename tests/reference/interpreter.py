@@ -67,6 +67,8 @@ class Interpreter:
         self.counters: dict[tuple[str, str], int] = {}
         self.calls: dict[str, int] = {}
         self.exceeded = False
+        self.result: dict[str, Any] = {}
+        """What the action gave: bound as its state is left, so not in a run that parks there."""
         self.out = Outcome()
 
     def run(self) -> Outcome:
@@ -84,6 +86,8 @@ class Interpreter:
 
     def enter(self, name: str) -> None:
         self.out.path.append(name)
+        self.out.variables |= self.result
+        self.result = {}
         here = self.states[name]
         if isinstance(here, d.State) and here.action is not None and not self.exceeded:
             self.out.steps += 1
@@ -123,11 +127,11 @@ class Interpreter:
                 self.after(here, kind, result)
                 return
             if here.action.bind is not None:
-                self.out.variables[here.action.bind] = result
+                self.result = {here.action.bind: result}
         self.success(here)
 
     def success(self, here: d.State) -> None:
-        names = dict(self.out.variables)
+        names = {**self.out.variables, **self.result}
         try:
             for item in here.sets:
                 names[item.path[0]] = evaluate(item.value, names)
@@ -234,4 +238,4 @@ class Interpreter:
     def take_plain(self, here: d.State, edge: d.Edge) -> None:
         """An edge that leaves without a success: no `set` of the state has run."""
         empty = here.model_copy(update={"sets": ()})
-        self.take(empty, edge, dict(self.out.variables))
+        self.take(empty, edge, {**self.out.variables, **self.result})

@@ -1,0 +1,200 @@
+"""One transition: what happened goes in, the events to commit and the effects to start come out.
+
+This is where the engine drives the kernel, and the only place. It reads no store and starts nothing, so a
+transition that could not be committed can be computed again from the state before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from jamjet_dsl.kernel import inputs
+from jamjet_dsl.kernel.machine import apply, decide, next_wake
+from jamjet_dsl.kernel.model import (
+    ENDED,
+    Ask,
+    Await,
+    Call,
+    CancelAction,
+    CancelTimer,
+    Command,
+    Event,
+    Record,
+    RunState,
+    SetTimer,
+    StartChild,
+    Think,
+)
+from jamjet_dsl.kernel.program import Program
+from jamjet_dsl.ports import Draft, KeyUse, Standing
+from jamjet_dsl.store.chain import args_digest
+
+MAX_TURNS = 10_000
+"""Decisions in one transition. The kernel parks a program that turns without doing anything long before."""
+
+
+class Chance(Protocol):
+    """What is drawn by chance. Everything drawn stands in an event before the kernel sees it."""
+
+    def question_id(self) -> str: ...
+
+    def between(self, low: int, high: int) -> int: ...
+
+
+class Happened(NamedTuple):
+    """An event from the world, before it has a number: what `kernel.inputs` returned."""
+
+    kind: str
+    body: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Transition:
+    """What `advance` computed. `effects` are all effects that should be in flight after it."""
+
+    state: RunState
+    drafts: list[Draft] = field(default_factory=list)
+    effects: dict[str, Call | Think] = field(default_factory=dict)
+    awaits: list[Await] = field(default_factory=list)
+    keys: list[KeyUse] = field(default_factory=list)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over."""
+        return self.state.status in ENDED
+
+
+def advance(
+    program: Program,
+    state: RunState,
+    happened: Iterable[Happened | tuple[str, dict[str, Any]]],
+    now_ms: int,
+    chance: Chance,
+    key_digest: Callable[[str, str], bytes | None],
+    only_apply: bool = False,
+) -> Transition:
+    """Apply what happened and decide until nothing but effects and waiting is left.
+
+    `key_digest` gives the digest of the arguments that a declared key was first used with, in any run. With
+    `only_apply` nothing is decided: an engine that is closing keeps an outcome and leaves the rest to whoever resumes.
+    """
+    step = Transition(state)
+
+    def add(kind: str, body: dict[str, Any]) -> None:
+        at_ms = max(now_ms, step.state.now_ms)
+        step.drafts.append(Draft(at_ms, kind, body))
+        step.state = apply(program, step.state, Event(state.run_id, step.state.seq + 1, at_ms, kind, body))
+
+    for kind, body in happened:
+        add(kind, body)
+    if only_apply:
+        return step
+    for _ in range(MAX_TURNS):
+        commands = decide(program, step.state)
+        if not any(_journal(program, step, command, add, chance, key_digest) for command in _first_of(commands)):
+            step.effects = {c.id: c for c in commands if isinstance(c, Call | Think)}
+            step.awaits = [c for c in commands if isinstance(c, Await)]
+            return step
+    raise RuntimeError(f"run {state.run_id} makes no progress at {step.state.seq}")
+
+
+def _first_of(commands: list[Command]) -> list[Command]:
+    """A record stands alone: whatever else is wanted is decided again once it is applied."""
+    for command in commands:
+        if isinstance(command, Record):
+            return [command]
+    return commands
+
+
+def _journal(
+    program: Program,
+    step: Transition,
+    command: Command,
+    add: Callable[[str, dict[str, Any]], None],
+    chance: Chance,
+    key_digest: Callable[[str, str], bytes | None],
+) -> bool:
+    """Append the event that a command asks for first. False if it asks for none."""
+    match command:
+        case Record(kind, body):
+            add(kind, body)
+        case Ask(_, body):
+            add("asked", {**body, "question": chance.question_id()})
+        case SetTimer():
+            drawn = command.at_ms - chance.between(0, command.spread_ms) if command.spread_ms else command.at_ms
+            add(command.record, {**command.body, "at_ms": drawn})
+        case Call() | Think():
+            if command.intent is None:
+                return False
+            add("intent", command.intent)
+            _use_key(program, step, command, add, key_digest)
+        case StartChild():
+            raise RuntimeError("child agents are refused before a run starts")
+        case Await() | CancelAction() | CancelTimer():
+            return False
+    return True
+
+
+def _use_key(
+    program: Program,
+    step: Transition,
+    command: Call | Think,
+    add: Callable[[str, dict[str, Any]], None],
+    key_digest: Callable[[str, str], bytes | None],
+) -> None:
+    """Bind a declared key to its arguments; a key that is bound to others fails the call before it is made."""
+    if isinstance(command, Think) or command.key is None or command.intent is None:
+        return
+    use = KeyUse(command.tool, command.key, args_digest(command.intent.get("args")))
+    known = key_digest(use.tool, use.key)
+    if known is not None and known != use.args_digest:
+        message = f"the key {use.key!r} was used before with other arguments"
+        add(*inputs.failed(program, step.state, command, "InvalidInput", message, sent=False))
+    else:
+        step.keys.append(use)
+
+
+def standing(step: Transition) -> Standing:
+    """Where the run stands after the transition, for lists and inboxes."""
+    state = step.state
+    root = state.frames.get("")
+    place = state.final_state or (root.state if root is not None else "")
+    return Standing(
+        state.status,
+        place,
+        tuple(_waits_for(step)),
+        None if step.ended else next_wake(state),
+        {
+            "steps": state.spent.steps,
+            "tokens": state.spent.tokens,
+            "cost": state.spent.cost,
+            "active_ms": state.spent.active_ms,
+        },
+        tuple(state.questions),
+    )
+
+
+def _waits_for(step: Transition) -> Iterable[dict[str, Any]]:
+    state = step.state
+    if step.ended:
+        return
+    if state.parked is not None:
+        yield {"kind": "operator", **state.parked}
+    for question in state.questions.values():
+        body = question.body
+        yield {
+            "kind": "question",
+            "id": question.id,
+            "state": question.state,
+            "role": body.get("role", ""),
+            "text": body.get("text", ""),
+            "options": body.get("options", []),
+            "expires_at_ms": question.expires_at_ms,
+        }
+    for wait in step.awaits:
+        if wait.what == "event":
+            yield {"kind": "event", "name": wait.name, "at_ms": wait.at_ms}
+        elif wait.what == "timer":
+            yield {"kind": "timer", "name": wait.name, "at_ms": wait.at_ms}

@@ -1,0 +1,113 @@
+"""From the database to a program and a state: the definition a run is pinned to, and the fold of its journal."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jamjet_dsl.definition import Compiled, Definition, SpanJson
+from jamjet_dsl.diagnostics.errors import JamError
+from jamjet_dsl.engine.advance import Transition
+from jamjet_dsl.engine.journal import batch_of, reveal_state
+from jamjet_dsl.engine.veil import Veil, redacted_paths
+from jamjet_dsl.kernel.machine import apply, decide, initial
+from jamjet_dsl.kernel.model import Await, Event, RunState
+from jamjet_dsl.kernel.program import Program
+from jamjet_dsl.kernel.state_json import decode
+from jamjet_dsl.ports import Store
+
+if TYPE_CHECKING:
+    from jamjet_dsl.store.sqlite import SqliteStore
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """What a run executes: `compiled` as it was when the run started, `folder` where its tools were then."""
+
+    compiled: Compiled
+    digest: str
+    source: str
+    folder: Path | None
+
+
+def pin(store: Store, compiled: Compiled, folder: Path | None, now_ms: int) -> Pinned:
+    """Store a program, so that runs of it never depend on its file again."""
+    canonical = compiled.definition.canonical()
+    number = compiled.definition.digest
+    side = {
+        "sources": compiled.sources,
+        "spans": {key: span.model_dump() for key, span in compiled.spans.items()},
+        "docs": compiled.docs,
+        "folder": None if folder is None else str(folder),
+    }
+    data = json.dumps(side, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+    return Pinned(compiled, number, store.put_definition(number, canonical, data, now_ms), folder)
+
+
+def pinned(store: Store, definition: str, source: str) -> Pinned:
+    """The program that was stored. Raises JamError JAMR104 or JAMR107 for one that cannot be read."""
+    canonical, side = store.definition(definition), json.loads(store.side(source))
+    try:
+        read = Definition.model_validate_json(canonical)
+    except ValueError as error:
+        newer = json.loads(canonical).get("format", 1) > Definition.model_fields["format"].default
+        code, what = ("JAMR104", "of a newer form") if newer else ("JAMR107", "damaged")
+        raise JamError(code, f"the definition {definition[:12]} is {what}") from error
+    spans = {key: SpanJson(**span) for key, span in side["spans"].items()}
+    compiled = Compiled(definition=read, sources=side["sources"], spans=spans, docs=side["docs"])
+    return Pinned(compiled, definition, source, Path(side["folder"]) if side.get("folder") else None)
+
+
+def load_veil(store: Store, program: Program, run_id: str | None = None) -> Veil | None:
+    """What is redacted of a run (of a new one without `run_id`); None for a program that redacts nothing."""
+    paths = redacted_paths(program.agent)
+    if not paths:
+        return None
+    return Veil(paths, () if run_id is None else store.erasable(run_id))
+
+
+def load_state(store: Store, program: Program, run_id: str, veil: Veil | None) -> RunState:
+    """The newest snapshot and what came after it, or the whole journal where a snapshot does not fit its digest."""
+    snapshot = store.snapshot(run_id)
+    if snapshot is not None:
+        rest = list(store.history(run_id, after=snapshot.seq))
+        state = _trusted(snapshot.state, rest, veil)
+        if state is not None:
+            return _fold_on(program, state, rest, veil)
+    return _fold_on(program, initial(run_id), store.history(run_id), veil)
+
+
+def rebuild(store: SqliteStore, run_id: str) -> None:
+    """Write a run's caches (summary, questions, keys) anew from its journal.
+
+    Raises JamError JAMR107 for a journal that does not fit its hashes, JAMR201 for an unknown run.
+    """
+    first = next(store.history(run_id)).body
+    program = Program.of(pinned(store, first["definition"], first["source"]).compiled.definition)
+    veil = load_veil(store, program, run_id)
+    state = _fold_on(program, initial(run_id), store.history(run_id), veil)
+    step = Transition(state, awaits=[c for c in decide(program, state) if isinstance(c, Await)])
+    store.rebuild(run_id, batch_of(veil, step).standing)
+
+
+def _fold_on(program: Program, state: RunState, events: Iterable[Event], veil: Veil | None) -> RunState:
+    for event in events:
+        known = event if veil is None else replace(event, body=veil.reveal(event.body))
+        state = apply(program, state, known)
+    return state
+
+
+def _trusted(data: bytes, rest: list[Event], veil: Veil | None) -> RunState | None:
+    """The state of a snapshot if the chained event right after it holds the digest of its bytes."""
+    if not rest or rest[0].kind != "snapshot":
+        return None
+    if hashlib.sha256(data).hexdigest() != rest[0].body.get("state_digest"):
+        return None
+    try:
+        return decode(reveal_state(veil, data))
+    except ValueError:
+        return None

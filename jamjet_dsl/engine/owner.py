@@ -1,0 +1,47 @@
+"""Who drives a run: a name that another process on this machine can tell to be dead."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from pathlib import Path
+
+
+def this_owner() -> str:
+    """`HOST/PID/START/NONCE`: unique to an engine. START tells a reused process id from the old process."""
+    pid = os.getpid()
+    return f"{socket.gethostname()}/{pid}/{_started(pid)}/{secrets.token_hex(4)}"
+
+
+def is_dead(owner: str) -> bool:
+    """Whether the owner was a process of this machine and is gone. False if that cannot be known."""
+    parts = owner.split("/")
+    if os.name != "posix" or len(parts) != 4 or parts[0] != socket.gethostname() or not parts[1].isdigit():
+        return False
+    pid = int(parts[1])
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return parts[2] != _started(pid) or _is_zombie(pid)
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of the process after its name, on systems that have /proc."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _started(pid: int) -> str:
+    fields = _stat(pid)
+    return fields[19] if len(fields) > 19 else "0"
+
+
+def _is_zombie(pid: int) -> bool:
+    fields = _stat(pid)
+    return bool(fields) and fields[0] in "ZX"

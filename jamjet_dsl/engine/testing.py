@@ -1,0 +1,210 @@
+"""`test` blocks: run one with its mocks in simulated time, and say what was not as expected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from jamjet_dsl import definition as d
+from jamjet_dsl.diagnostics.errors import JamError
+from jamjet_dsl.engine.simulate import Answered, Raised, Returned, Simulation, Stuck, used_by
+from jamjet_dsl.kernel.machine import initial
+from jamjet_dsl.kernel.model import Call, Frame, Question, Think
+from jamjet_dsl.kernel.program import Program, unsupported
+from jamjet_dsl.kernel.scope import Scope, scope_of
+from jamjet_dsl.kernel.values import EvalError, to_public
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One thing that was not as expected. `kind` is path, expect, stuck or input; `text` the expectation as written."""
+
+    kind: str
+    message: str
+    text: str = ""
+    expected: Any = None
+    found: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class TestResult:
+    """How a test went. `path` are the states the run went through; `calls` counts calls by tool; times in ms."""
+
+    __test__ = False
+    title: str
+    agent: str
+    passed: bool
+    failures: tuple[Failure, ...]
+    status: str
+    path: tuple[str, ...]
+    output: dict[str, Any] | None
+    spent: dict[str, Any]
+    calls: dict[str, int]
+    simulated_ms: int
+    file: str = ""
+    line: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """All fields, for `--format json`."""
+        return asdict(self)
+
+
+def run_tests(compiled: d.Compiled, match: str | None = None) -> list[TestResult]:
+    """Run the tests of a program, in order; with `match` only those whose title contains it.
+
+    Raises JamError JAMR305 for an agent that uses what is not executed yet.
+    """
+    wanted = (match or "").casefold()
+    return [run_test(compiled, test) for test in compiled.tests if wanted in test.title.casefold()]
+
+
+def run_test(compiled: d.Compiled, test: d.TestDef) -> TestResult:
+    """Run one test. Raises JamError JAMR305."""
+    fns = {**compiled.definition.fns, **compiled.test_fns}
+    definition = compiled.definition.model_copy(update={"main": test.agent, "fns": fns})
+    later = unsupported(definition)
+    if later:
+        details = tuple(f"{where}: {what}" for what, where in later)
+        raise JamError("JAMR305", f"{test.agent} uses what is not executed yet", details=details)
+    program = Program.of(definition)
+    mocks = _Mocks(program, test)
+    simulation = Simulation(program, mocks)
+    failures: list[Failure] = []
+    try:
+        simulation.run({name: to_public(mocks.value(expr)) for name, expr in test.inputs.items()})
+    except Stuck as stuck:
+        failures.append(Failure("stuck", str(stuck)))
+    except EvalError as error:
+        failures.append(Failure("input", f"a value of the test cannot be computed: {error.message}"))
+    except JamError as error:
+        failures.append(Failure("input", error.message, found=list(error.details)))
+    if not failures or simulation.path:
+        failures += _compare(program, simulation, test)
+    return _result(simulation, test, failures)
+
+
+class _Mocks:
+    """The mocks of a test, in the order of their uses."""
+
+    def __init__(self, program: Program, test: d.TestDef) -> None:
+        self._program = program
+        self._by_target = {mock.target: mock.responses for mock in test.mocks}
+        self._used: dict[str, int] = {}
+        self._empty = Scope({}, {})
+
+    def value(self, expr: d.ExprJson) -> Any:
+        """A value that a test gives. Raises EvalError."""
+        return self._program.evaluate(expr, self._empty)
+
+    def tool(self, call: Call, state: str) -> Returned | Raised:
+        """What a call of a tool gives."""
+        return self._outcome(call.tool, f"`{state}` calls {call.tool}")
+
+    def model(self, think: Think) -> Returned | Raised:
+        """What a model answers."""
+        target = think.state if think.state in self._by_target else think.model or think.state
+        return self._outcome(target, f"`{think.state}` asks a model", f"mock {think.state} returns …")
+
+    def person(self, question: Question) -> Answered:
+        """What a person answers. Nobody does where the test mocks no answer and the question has a timeout."""
+        response = self._response(question.state)
+        if response is None:
+            if question.expires_at_ms is None:
+                raise Stuck(f"`{question.state}` asks a person: add `mock {question.state} answers OPTION`")
+            return Answered(None)
+        return Answered(response.option, None if response.form is None else to_public(self.value(response.form)))
+
+    def _outcome(self, target: str, what: str, advice: str = "") -> Returned | Raised:
+        response = self._response(target)
+        if response is None:
+            raise Stuck(f"{what}: add `{advice or f'mock {target} returns …'}`")
+        if response.raises is not None:
+            return Raised(response.raises)
+        if response.returns is None:
+            raise Stuck(f"{what}: its mock answers like a person; use returns or raises")
+        return Returned(to_public(self.value(response.returns)))
+
+    def _response(self, target: str) -> d.MockResponse | None:
+        responses = self._by_target.get(target)
+        if not responses:
+            return None
+        times = self._used.get(target, 0)
+        self._used[target] = times + 1
+        response: d.MockResponse = used_by(responses, times)
+        return response
+
+
+def _compare(program: Program, simulation: Simulation, test: d.TestDef) -> Iterable[Failure]:
+    if test.path is not None and tuple(simulation.path) != test.path:
+        at = next((n for n, (a, b) in enumerate(zip(simulation.path, test.path, strict=False)) if a != b), None)
+        at = min(len(simulation.path), len(test.path)) if at is None else at
+        here = simulation.path[at] if at < len(simulation.path) else "nothing more"
+        there = test.path[at] if at < len(test.path) else "nothing more"
+        message = f"the path differs at step {at + 1}: expected {there}, found {here}"
+        yield Failure("path", message, ", ".join(test.path), list(test.path), list(simulation.path))
+    texts = [*test.texts, *[""] * len(test.expects)]
+    scope = _end_scope(program, simulation)
+    for expr, text in zip(test.expects, texts, strict=False):
+        try:
+            value = program.evaluate(expr, scope)
+        except EvalError as error:
+            yield Failure("expect", f"has no value: {error.message}", text, True)
+            continue
+        if value is not True:
+            yield Failure("expect", _why(program, expr, scope), text, True, to_public(value))
+
+
+def _end_scope(program: Program, simulation: Simulation) -> Scope:
+    """What an expectation sees: inputs, outputs by name, variables (which win), `state`, `outputs`, `spent`, counts."""
+    state = simulation.state
+    scope = scope_of(program, state, Frame("", ""))
+    output = state.output or {}
+    names = {
+        **{name: value for name, value in output.items() if name not in state.vars},
+        "outputs": output,
+        "state": simulation.path[-1] if simulation.path else "",
+        "$calls": lambda tool: simulation.count("attempted", tool),
+        "$history": simulation.count,
+    }
+    return scope.nested(names)
+
+
+_COMPARISONS = {"==", "!=", "<", "<=", ">", ">="}
+
+
+def _why(program: Program, expr: d.ExprJson, scope: Scope) -> str:
+    """What made an expectation false: the first part of a conjunction, with the values on its sides."""
+    if expr[0] == "&&":
+        try:
+            left = program.evaluate(expr[1], scope)
+        except EvalError:
+            left = False
+        return _why(program, expr[1] if left is not True else expr[2], scope)
+    if expr[0] in _COMPARISONS:
+        try:
+            sides = [to_public(program.evaluate(side, scope)) for side in expr[1:3]]
+        except EvalError as error:
+            return f"has no value: {error.message}"
+        return f"is false: {sides[0]!r} {expr[0]} {sides[1]!r}"
+    return "is false"
+
+
+def _result(simulation: Simulation, test: d.TestDef, failures: list[Failure]) -> TestResult:
+    state = simulation.state
+    spent = {"steps": state.spent.steps, "tokens": state.spent.tokens, "cost": state.spent.cost}
+    tools = dict.fromkeys(draft.body["tool"] for draft in simulation.journal if draft.body.get("tool"))
+    return TestResult(
+        test.title,
+        test.agent,
+        not failures,
+        tuple(failures),
+        state.status if state.frames or state.status != initial("").status else "not started",
+        tuple(simulation.path),
+        None if state.output is None else {name: to_public(value) for name, value in state.output.items()},
+        spent,
+        {tool: simulation.count("attempted", tool) for tool in tools},
+        simulation.now_ms - (simulation.journal[0].at_ms if simulation.journal else simulation.now_ms),
+        test.span.file if test.span is not None else "",
+        test.span.line if test.span is not None else 0,
+    )

@@ -1,0 +1,83 @@
+"""Where a run stands, for people and programs: plain data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from jamjet_dsl.engine.veil import Veil
+from jamjet_dsl.kernel.model import RunState
+from jamjet_dsl.kernel.program import Program
+from jamjet_dsl.kernel.values import from_journal, to_journal, to_public
+from jamjet_dsl.ports import RunSummary
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """One run. Values are plain JSON (money as `"1.50 USD"`), times milliseconds since 1970 UTC.
+
+    `waiting_for` lists questions, events, timers, or the operator (with the reason and the commands that continue).
+    """
+
+    run_id: str
+    agent: str
+    definition: str
+    status: str
+    state: str
+    input: dict[str, Any]
+    vars: dict[str, Any]
+    output: dict[str, Any] | None
+    spent: dict[str, Any]
+    budget: dict[str, Any]
+    waiting_for: tuple[dict[str, Any], ...]
+    wake_at_ms: int | None
+    created_ms: int
+    updated_ms: int
+    last_seq: int
+    owner: str
+
+    def as_json(self) -> dict[str, Any]:
+        """All fields, for `--format json`."""
+        return asdict(self)
+
+
+def view_of(summary: RunSummary, program: Program, state: RunState, veil: Veil | None) -> RunView:
+    """The view of a run from its summary and its folded state. Input and variables are shown as the journal has
+    them, without what is redacted; the outputs are the run's result and as they are."""
+
+    def shown(values: dict[str, Any]) -> dict[str, Any]:
+        tree = {name: to_journal(value) for name, value in values.items()}
+        hidden: dict[str, Any] = tree if veil is None else veil.hide_value(tree)
+        return {name: _plain(item) for name, item in hidden.items()}
+
+    budget = program.agent.budget
+    return RunView(
+        summary.run_id,
+        summary.agent,
+        summary.definition,
+        summary.status,
+        summary.state,
+        shown(state.input),
+        shown(state.vars),
+        None if state.output is None else {name: to_public(value) for name, value in state.output.items()},
+        summary.spent,
+        {} if budget is None else budget.limits.model_dump(exclude_none=True),
+        summary.waiting_for,
+        summary.wake_at_ms,
+        summary.created_ms,
+        summary.updated_ms,
+        summary.last_seq,
+        summary.owner,
+    )
+
+
+def _plain(tree: Any) -> Any:
+    """Plain JSON of a value in the journal form that may hold redacted parts."""
+    if isinstance(tree, dict):
+        if set(tree) == {"$redacted"}:
+            return f"‹redacted {tree['$redacted']}›"
+        if not any(name.startswith("$") for name in tree):
+            return {name: _plain(item) for name, item in tree.items()}
+    if isinstance(tree, list):
+        return [_plain(item) for item in tree]
+    return to_public(from_journal(tree))

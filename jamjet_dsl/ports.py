@@ -1,0 +1,342 @@
+"""What the engine needs of the world, as protocols: a store, a clock, tools, models. One implementation of
+each kind lives in `store/`, `tools/`, `models/`; tests bring their own clock and tools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from jamjet_dsl.kernel.model import Call, Event, Think
+
+
+class Draft(NamedTuple):
+    """An event before the store has given it its number and hash. `body` is in the journal form."""
+
+    at_ms: int
+    kind: str
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to append to a run. `token` grows with every claim: a store refuses an older one (fencing)."""
+
+    run_id: str
+    owner: str
+    token: int
+    expires_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a run stands after an append, as lists and inboxes show it. `questions` are the ids still open."""
+
+    status: str
+    state: str
+    waiting_for: tuple[dict[str, Any], ...] = ()
+    wake_at_ms: int | None = None
+    spent: dict[str, Any] | None = None
+    questions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What a list of runs shows; a cache that can be rebuilt from the journal. Times in ms since 1970 UTC.
+
+    `definition` and `source` are digests; `owner` drives the run now, or is empty.
+    """
+
+    run_id: str
+    agent: str
+    definition: str
+    source: str
+    status: str
+    state: str
+    waiting_for: tuple[dict[str, Any], ...]
+    created_ms: int
+    updated_ms: int
+    last_seq: int
+    wake_at_ms: int | None
+    spent: dict[str, Any]
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionRow:
+    """A question to a person. `status` is open, answered, expired or closed; `body` that of its `asked` event."""
+
+    id: str
+    run_id: str
+    state: str
+    role: str
+    status: str
+    asked_ms: int
+    expires_ms: int | None
+    body: dict[str, Any]
+    option: str | None = None
+    by: str | None = None
+    closed_ms: int | None = None
+
+
+class Snapshot(NamedTuple):
+    """A whole state after event `seq`, encoded by the kernel."""
+
+    seq: int
+    state: bytes
+
+
+class Message(NamedTuple):
+    """Something from outside that waits for whoever drives the run: an answer, an event, an operator's move."""
+
+    id: int
+    at_ms: int
+    kind: str
+    body: dict[str, Any]
+
+
+class Erasable(NamedTuple):
+    """A value that the journal commits to without holding it. `commitment` is SHA-256 of salt and value."""
+
+    commitment: bytes
+    path: str
+    salt: bytes
+    value: bytes
+
+
+class KeyUse(NamedTuple):
+    """A declared key is about to be used with arguments of this digest (SHA-256)."""
+
+    tool: str
+    key: str
+    args_digest: bytes
+
+
+class KeyConflict(Exception):
+    """A declared key was used before with other arguments. Nothing of the append was written."""
+
+    def __init__(self, use: KeyUse) -> None:
+        super().__init__(f"the key {use.key!r} of {use.tool} was used with other arguments")
+        self.use = use
+
+
+class Batch(NamedTuple):
+    """What one transition writes, in one transaction.
+
+    `consumed` messages leave the inbox; `keys` are bound to their arguments (KeyConflict if one is bound to others);
+    with `release` the lease is given up.
+    """
+
+    drafts: Sequence[Draft]
+    standing: Standing
+    consumed: Sequence[int] = ()
+    keys: Sequence[KeyUse] = ()
+    erasable: Sequence[Erasable] = ()
+    snapshot: Snapshot | None = None
+    release: bool = False
+
+
+class Clock(Protocol):
+    """Where time comes from. Milliseconds since 1970 UTC."""
+
+    def now_ms(self) -> int: ...
+
+    async def sleep_until(self, at_ms: int) -> None: ...
+
+
+class Store(Protocol):
+    """Runs, their journals and what belongs to them. Blocking; every call is one transaction.
+
+    Raises JamError: JAMR1xx for what is wrong with the database, JAMR201 for an unknown run, JAMR203 for a run that
+    exists, JAMR205 for a run that somebody drives, JAMR206 for a lease that is no longer valid.
+    """
+
+    def put_definition(self, digest: str, canonical: bytes, side: bytes, now_ms: int) -> str:
+        """Store a definition and what stands beside it (sources, spans, docs). Returns the digest of `side`."""
+        ...
+
+    def definition(self, digest: str) -> bytes: ...
+
+    def side(self, digest: str) -> bytes: ...
+
+    def create(
+        self, run_id: str, batch: Batch, owner: str, lease_ms: int, now_ms: int
+    ) -> tuple[Lease, tuple[Event, ...]]:
+        """Create a run with its first events; the first one is `started` and names definition, source and agent."""
+        ...
+
+    def claim(
+        self, run_id: str, owner: str, lease_ms: int, now_ms: int, dead: Callable[[str], bool] | None = None
+    ) -> Lease:
+        """Take the lease of a run that nobody holds, whose lease is over, or whose owner `dead` knows to be gone."""
+        ...
+
+    def renew(self, lease: Lease, lease_ms: int, now_ms: int) -> Lease: ...
+
+    def release(self, lease: Lease) -> None: ...
+
+    def append(self, lease: Lease, expected_seq: int, batch: Batch) -> tuple[Event, ...]:
+        """Append a batch, all or nothing, if the lease is the newest and the journal ends at `expected_seq`."""
+        ...
+
+    def erasable(self, run_id: str) -> list[Erasable]:
+        """The values that a run's journal commits to and that were not erased."""
+        ...
+
+    def key_digest(self, tool: str, key: str) -> bytes | None:
+        """The digest of the arguments that a declared key was first used with."""
+        ...
+
+    def take_slot(self, tool: str, rates: Sequence[tuple[int, int]], now_ms: int) -> int:
+        """Reserve the next time at which the tool may be called, now or later: for each rate (calls, per_ms) at most
+        so many calls in any window of that length, over all runs."""
+        ...
+
+    def enqueue(self, run_id: str, kind: str, body: dict[str, Any], dedupe: str | None, now_ms: int) -> int | None:
+        """Leave a message for whoever drives the run. None when `dedupe` was seen before for this run."""
+        ...
+
+    def deduped(self, run_id: str, dedupe: str) -> dict[str, Any] | None:
+        """The body that was enqueued first under `dedupe`."""
+        ...
+
+    def pending(self, run_id: str) -> list[Message]: ...
+
+    def mail(self) -> set[str]:
+        """The runs that have pending messages."""
+        ...
+
+    def history(self, run_id: str, after: int = 0) -> Iterator[Event]:
+        """A run's events in order. Raises JamError JAMR107 where the journal does not fit its hashes."""
+        ...
+
+    def last_seq(self, run_id: str) -> int: ...
+
+    def snapshot(self, run_id: str) -> Snapshot | None: ...
+
+    def summary(self, run_id: str) -> RunSummary: ...
+
+    def summaries(self, status: Iterable[str] | None = None) -> list[RunSummary]: ...
+
+    def due(self, now_ms: int) -> list[str]:
+        """Runs that have something to do: due timers, messages, or a driver that was lost."""
+        ...
+
+    def find(self, prefix: str) -> str:
+        """The one run whose id is or starts with `prefix`. JAMR201 for none, JAMR202 for several."""
+        ...
+
+    def find_question(self, prefix: str) -> QuestionRow:
+        """The one question whose id is or starts with `prefix`. JAMR401 for none, JAMR202 for several."""
+        ...
+
+    def questions(self, run_id: str | None = None, status: str | None = "open") -> list[QuestionRow]: ...
+
+    def activity(self, after: int | None) -> tuple[set[str], int]:
+        """The runs with events after this position (none for None), and the newest position. Positions grow."""
+        ...
+
+    def changes(self) -> int:
+        """A number that is different when somebody else has committed since it was last asked for."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContext:
+    """What a tool may ask for beside its arguments: declare a parameter `ctx: jamjet_dsl.ToolContext`."""
+
+    run_id: str
+    state: str
+    tool: str
+    key: str
+    """The declared idempotency key; without one, the trace key, which promises nothing."""
+    promised: bool
+    attempt: int
+    deadline_ms: int | None
+
+
+STANDARD_ERRORS = frozenset(
+    [
+        "Timeout",
+        "RateLimited",
+        "Disconnected",
+        "Unavailable",
+        "InvalidInput",
+        "InvalidOutput",
+        "Crashed",
+        "JoinFailed",
+        "ChildFailed",
+    ]
+)
+
+
+class ToolError(Exception):
+    """An error with a name that programs can handle: a standard one, or one that the tool `raises`.
+
+    `definite` says that the call certainly had no effect; None lets the language decide by the name.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        message: str = "",
+        *,
+        definite: bool | None = None,
+        retry_after_ms: int | None = None,
+        usage: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message or name)
+        self.name = name
+        self.message = message or name
+        self.definite = definite
+        self.retry_after_ms = retry_after_ms
+        self.usage = usage
+
+
+class ToolHost(Protocol):
+    """Performs calls. Raises ToolError with a standard or declared error name."""
+
+    async def call(self, call: Call, context: ToolContext) -> Any:
+        """The tool's result as it gave it."""
+        ...
+
+    def blocking(self, tool: str) -> bool:
+        """Whether a call of this tool occupies a thread: it cannot be stopped, and its late result is waited for."""
+        ...
+
+    def missing(self, tools: Iterable[str]) -> list[str]:
+        """What is wrong with the bindings of these tools, one sentence each; empty when all can be called."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkResult:
+    """What a model gave. `value` is the parsed JSON (or text) before validation; `messages` are what the
+    conversation grows by, in the journal form."""
+
+    value: Any
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost: str | None = None
+    provider: str = ""
+    messages: tuple[Any, ...] = ()
+
+
+class Model(Protocol):
+    """One model: what `Engine(models={"large": …})` may be given."""
+
+    async def ask(self, think: Think, run_id: str) -> ThinkResult:
+        """One answer. Raises ToolError: RateLimited, Unavailable, Timeout, Disconnected, InvalidOutput, Crashed."""
+        ...
+
+
+class ModelHost(Protocol):
+    """Asks models. Raises ToolError with a standard error name."""
+
+    async def think(self, think: Think, run_id: str) -> ThinkResult: ...
+
+    def missing(self, models: Iterable[str | None]) -> list[str]:
+        """What is wrong with the bindings of these models, one sentence each."""
+        ...

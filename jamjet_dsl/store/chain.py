@@ -1,0 +1,115 @@
+"""Sealing events: numbers, exact bytes and the hash chain, the same for every store.
+
+The hash of an event is SHA-256 over `jam1`, run id, seq, at_ms, kind, the hash before it, and the exact body
+bytes, each part on a line of its own (the body last, so that no content can pass for another part). The first
+event's `prev_hash` is 64 zeros.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from jamjet_dsl.diagnostics.errors import JamError
+from jamjet_dsl.kernel.model import Event
+from jamjet_dsl.ports import Draft, KeyUse
+
+GENESIS = "0" * 64
+MAX_BODY_BYTES = 16 * 1024 * 1024
+"""The largest event. Results are limited well below this before they get here."""
+
+_KIND = re.compile(r"[a-z_]{1,32}\Z")
+_RUN_ID = re.compile(r"[^\s\x00-\x1f\x7f-\x9f/\\]{1,128}\Z")
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), check_circular=False).encode
+"""Made once: building an encoder costs more than encoding an event."""
+
+
+class Sealed(NamedTuple):
+    """An event with the bytes that are stored and hashed."""
+
+    event: Event
+    body: bytes
+
+
+def check_run_id(run_id: str) -> None:
+    """Raises JamError JAMR207 for an id that a journal line, a file name or a terminal could not carry."""
+    if not _RUN_ID.match(run_id) or any(0xD800 <= ord(c) <= 0xDFFF for c in run_id):
+        raise JamError("JAMR207", f"{run_id!r} cannot be the id of a run")
+
+
+def encode(body: dict[str, Any]) -> bytes:
+    """The bytes of a body that are stored. Raises JamError JAMR003 (too large) or JAMR302 (not storable)."""
+    try:
+        data = _encode(body).encode()
+    except (UnicodeEncodeError, ValueError, TypeError, RecursionError) as error:
+        raise JamError("JAMR302", f"a value cannot be stored: {error}") from error
+    if len(data) > MAX_BODY_BYTES:
+        raise JamError("JAMR003", f"an event of {len(data):,} bytes is larger than the limit of {MAX_BODY_BYTES:,}")
+    return data
+
+
+def decode(data: bytes, run_id: str) -> dict[str, Any]:
+    """The body that was stored. Raises JamError JAMR107 for bytes that are none."""
+    try:
+        body: dict[str, Any] = json.loads(data)
+    except ValueError as error:
+        raise JamError("JAMR107", f"the journal of {run_id} was changed or damaged") from error
+    return body
+
+
+def event_hash(run_id: str, seq: int, at_ms: int, kind: str, body: bytes, prev_hash: str) -> str:
+    """The hash of one event, in hex."""
+    return hashlib.sha256(f"jam1\n{run_id}\n{seq}\n{at_ms}\n{kind}\n{prev_hash}\n".encode() + body).hexdigest()
+
+
+def seal(run_id: str, last_seq: int, prev_hash: str, drafts: Sequence[Draft]) -> list[Sealed]:
+    """Number, encode and chain events that follow `last_seq`."""
+    sealed = []
+    for at_ms, kind, body in drafts:
+        if not _KIND.match(kind):
+            raise ValueError(f"{kind!r} is no kind of event")
+        last_seq += 1
+        data = encode(body)
+        own = event_hash(run_id, last_seq, at_ms, kind, data, prev_hash)
+        sealed.append(Sealed(Event(run_id, last_seq, at_ms, kind, body, prev_hash, own), data))
+        prev_hash = own
+    return sealed
+
+
+def broken_at(run_id: str, rows: Iterable[tuple[int, int, str, bytes, str, str]]) -> int | None:
+    """The seq of the first row (seq, at_ms, kind, body, prev_hash, hash) that does not fit its chain, or None."""
+    expected_seq, prev, last_ms = 1, GENESIS, 0
+    for seq, at_ms, kind, body, prev_hash, own in rows:
+        sound = seq == expected_seq and prev_hash == prev and at_ms >= last_ms
+        if not sound or event_hash(run_id, seq, at_ms, kind, body, prev_hash) != own:
+            return seq
+        expected_seq, prev, last_ms = seq + 1, own, at_ms
+    return None
+
+
+def next_slot(taken: Sequence[int], rates: Sequence[tuple[int, int]], now_ms: int) -> int:
+    """The first time from now on at which no rate (calls, per_ms) is exceeded. `taken` is in order."""
+    at_ms = max([now_ms, *taken[-1:]]) if taken and taken[-1] > now_ms else now_ms
+    for calls, per_ms in rates:
+        if len(taken) >= calls:
+            at_ms = max(at_ms, taken[-calls] + per_ms)
+    return at_ms
+
+
+def key_use(event: Event) -> KeyUse | None:
+    """The key that an `intent` promises something about."""
+    body = event.body
+    if event.kind != "intent" or body.get("key") is None or body.get("tool") is None:
+        return None
+    return KeyUse(body["tool"], body["key"], args_digest(body.get("args")))
+
+
+def args_digest(args: Any) -> bytes:
+    """SHA-256 of arguments in the journal form, whatever order they were written in."""
+    data = json.dumps(args, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(data.encode()).digest()

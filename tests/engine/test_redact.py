@@ -1,0 +1,141 @@
+"""`redact`: the value lies in the erasable table and nowhere else, and runs do not notice."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jamjet_dsl import Engine, Scripted, compile_text
+from jamjet_dsl.definition import Compiled
+from jamjet_dsl.engine.journal import hide_state, reveal_state
+from jamjet_dsl.engine.veil import Veil
+from jamjet_dsl.kernel.model import RunState
+from jamjet_dsl.ports import Draft
+from jamjet_dsl.store.sqlite import SqliteStore
+
+SSN = "078-05-1120"
+
+PROGRAM = """
+record App { ssn: string  income: money  name: string }
+tool bureau(ssn: string, n: int) -> int { effect reads  cost $0.01 }
+tool lodge(text: string) -> string { effect writes  key run.id }
+model small { via openai "x" }
+agent clerk {
+  input app: App
+  output text: string?
+  var n: int = 0
+  budget { steps 200  tokens 90k  cost $5  exceeded -> over }
+  policy { allow bureau, lodge  redact app.ssn  redact app.income }
+  on error any -> over
+  start state look { call bureau(app.ssn, n) as n  when n < 30 -> look  otherwise -> explain }
+  state explain {
+    think "Explain {app.ssn} of {app.name}." given app model small max prompt 1k max tokens 9 as text: string
+    -> ask_it }
+  state ask_it { ask role "clerk" "File {app.ssn}?" show app options yes timeout 48h as a
+    on yes -> filing  on timeout -> over }
+  state filing { call lodge("of " + app.ssn) as receipt  on in_doubt -> over  -> done }
+  final done { text = text }
+  failed over { }
+}
+"""
+INPUT = {"app": {"ssn": SSN, "income": "81234.00 USD", "name": "ann"}}
+
+
+def stored(path: Path) -> str:
+    """All that the database holds beside the erasable table."""
+    raw = sqlite3.connect(path)
+    tables = [t for (t,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'") if t != "erasable"]
+    return "\n".join(
+        item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item)
+        for table in tables
+        for row in raw.execute(f"SELECT * FROM {table}")
+        for item in row
+    )
+
+
+def program() -> Compiled:
+    return compile_text(PROGRAM)
+
+
+async def test_a_redacted_value_is_nowhere_but_in_the_erasable_table(tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    async def bureau(ssn: str, n: int) -> int:
+        seen.append(ssn)
+        return n + 1
+
+    async def lodge(text: str) -> str:
+        seen.append(text)
+        return f"filed {text}"
+
+    tools, models = {"bureau": bureau, "lodge": lodge}, {"*": Scripted([f"The person {SSN} is fine."])}
+    async with Engine(tmp_path / "t.db", tools=tools, models=models) as jam:
+        view = await (await jam.start(program(), INPUT, id="t")).wait()
+        assert view.status == "waiting"
+        assert SSN not in json.dumps(view.as_json())
+        assert view.input["app"]["ssn"].startswith("‹redacted ")
+        assert view.input["app"]["name"] == "ann"
+        (question,) = jam.inbox()
+        assert question.body["text"].startswith("File ‹redacted ")
+    assert SSN not in stored(tmp_path / "t.db")
+    assert "81234" not in stored(tmp_path / "t.db")
+    store = SqliteStore(tmp_path / "t.db")
+    assert {row.path for row in store.erasable("t")} == {"app.ssn", "app.income"}
+    assert store.snapshot("t") is not None
+
+    # Another process loads it, from the snapshot and from the journal alone, and the tools get the value itself.
+    raw = sqlite3.connect(tmp_path / "t.db")
+    for statement in ("SELECT 1", "DELETE FROM snapshots"):
+        raw.execute(statement)
+        raw.commit()
+        async with Engine(tmp_path / "t.db", tools=tools, models=models) as jam:
+            assert jam.show("t").state == "ask_it"
+    async with Engine(tmp_path / "t.db", tools=tools, models=models) as jam:
+        await jam.answer("t", "yes", by="x")
+        view = await jam.run("t").wait()
+        assert view.output == {"text": f"The person {SSN} is fine."}
+    assert set(seen) == {SSN, f"of {SSN}"}
+    assert SSN not in stored(tmp_path / "t.db")
+
+
+async def test_erasing_forgets_the_value_and_leaves_the_chain_valid(tmp_path: Path) -> None:
+    async def bureau(ssn: str, n: int) -> int:
+        return 99
+
+    async with Engine(
+        tmp_path / "t.db", tools={"bureau": bureau, "lodge": lambda text: text}, models={"*": Scripted(["fine"])}
+    ) as jam:
+        await (await jam.start(program(), INPUT, id="t")).wait()
+    raw = sqlite3.connect(tmp_path / "t.db")
+    raw.execute("DELETE FROM erasable")
+    raw.commit()
+    store = SqliteStore(tmp_path / "t.db")
+    store.verify("t")
+    assert SSN not in (tmp_path / "t.db").read_bytes().decode("latin-1") or not store.erasable("t")
+
+
+LEAVES = st.text(max_size=6) | st.integers(0, 3) | st.none() | st.booleans()
+TREES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(min_size=1, max_size=8), st.integers(0, 9), TREES)
+def test_hiding_and_revealing_gives_the_same_value(text: str, number: int, tree: Any) -> None:
+    veil = Veil((("x",), ("n",)))
+    state = RunState("r", input={"x": text, "n": number})
+    veil.learn(state)
+    body = {"set": [tree, text, f"a {text} b", number, {"deep": text}], "state": text, "visit": number}
+    hidden = veil.hide(Draft(1, "moved", body)).body
+    assert hidden["state"] == text, "the journal's own fields are not touched"
+    assert hidden["visit"] == number
+    assert hidden["set"][1] != text
+    assert veil.reveal(hidden) == body
+    again = Veil((("x",), ("n",)), veil.unsaved)
+    assert again.reveal(hidden) == body
+    data = json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    assert reveal_state(veil, hide_state(veil, data)) == data
