@@ -71,6 +71,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'jamjet_dsl' has no attribute {name!r}")
     from importlib import import_module
 
+    if home in ("compiler", "definition"):
+        # Whoever has a definition in a notebook sees its diagram; drawing is loaded when one is shown.
+        definition = import_module("jamjet_dsl.definition").Definition
+        definition.drawing = lambda shown: import_module("jamjet_dsl.render").picture(shown, "svg").decode()
     return getattr(import_module(f"jamjet_dsl.{home}"), name)
 
 

@@ -142,3 +142,11 @@ def _at(tree: Any, path: tuple[str, ...]) -> Iterable[Any]:
     elif not isinstance(tree, bool):
         # Hiding true or false wherever it stands would hide everything and nothing.
         yield tree
+
+
+def notes(agent: Agent) -> list[str]:
+    """What a person should be told about the agent's redaction before it runs."""
+    paths = ", ".join(".".join(path) for path in redacted_paths(agent))
+    if not paths:
+        return []
+    return [f"redact {paths}: the values are kept outside the journal, in the erasable table, and not encrypted"]

@@ -87,7 +87,8 @@ def _file(name: str, folder: Path) -> Path | None:
 def _import_file(name: str, path: Path, folder: Path | None) -> ModuleType:
     """Import under a name made of the path, so that two programs may each have a `tools.py`.
 
-    While the module is imported its folder is first on the path, for its own imports.
+    While the module is imported its folder is first on the path, for its own imports; afterwards it stays there as
+    the last one, for imports that its functions make when they are called.
     """
     real = path.resolve()
     unique = f"_jam_{hashlib.sha256(str(real).encode()).hexdigest()[:16]}_{name.replace('.', '_')}"
@@ -106,6 +107,8 @@ def _import_file(name: str, path: Path, folder: Path | None) -> ModuleType:
         raise
     finally:
         sys.path.remove(str(folder))
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
     return module
 
 

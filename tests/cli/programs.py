@@ -83,7 +83,7 @@ test "nobody pays twice" for payer {
 }
 """
 
-PAY_TOOLS = '''\
+PAY_TOOLS = """\
 import os, time
 from pathlib import Path
 
@@ -103,7 +103,7 @@ def pay(to, amount):
     if mode == "escape":
         return "\\x1b[31mred\\x1b[0m\\u202e evil"
     return f"paid {amount}"
-'''
+"""
 
 MAIL = """\
 agent listener version 1 {
@@ -117,6 +117,34 @@ agent listener version 1 {
   }
   final  done { heard = last }
   failed gone {}
+}
+"""
+
+
+LOOK = """\
+tool pay(to: string, amount: money) -> string {
+  via     python "pay_tools:pay"
+  effect  reads
+  timeout 30s
+}
+
+agent looker version 1 {
+  input  to: string, amount: money
+  output receipt: string
+  policy { allow pay }
+  start state look {
+    call pay(to, amount) as receipt
+    -> done
+  }
+  final done { receipt = receipt }
+}
+"""
+
+NAP = """\
+agent napper version 1 {
+  budget { steps 3  time 1h }
+  start state nap { wait 20ms  -> done }
+  final done {}
 }
 """
 

@@ -115,11 +115,11 @@ def test_draw_makes_a_picture_of_the_path_that_a_finding_is_about(jam: Jam, tmp_
     unsafe = text.replace("-> officer_review\n    otherwise ", "-> pay\n    otherwise ")
     assert unsafe != text
     (tmp_path / "a.jam").write_text(unsafe)
-    said = jam("check", "a.jam", "--draw", "path.svg")
+    said = jam("check", "a.jam", "--draw", "path.svg", "--select", "JAM602")
     assert said.code == 1
     assert "JAM602" in said.out
     assert "drew path.svg" in said.err
-    assert "JAM602" in (tmp_path / "path.svg").read_text()
+    assert "JAM602: `disburse` can be called without" in (tmp_path / "path.svg").read_text()
 
 
 def test_draw_without_a_path_says_so(jam: Jam, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jamjet_dsl import Engine, Scripted, compile_text
 from jamjet_dsl.definition import Compiled
 from jamjet_dsl.engine.journal import hide_state, reveal_state
-from jamjet_dsl.engine.veil import Veil
+from jamjet_dsl.engine.veil import Veil, notes
 from jamjet_dsl.kernel.model import RunState
 from jamjet_dsl.ports import Draft
 from jamjet_dsl.store.sqlite import SqliteStore
@@ -139,3 +139,9 @@ def test_hiding_and_revealing_gives_the_same_value(text: str, number: int, tree:
     assert again.reveal(hidden) == body
     data = json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
     assert reveal_state(veil, hide_state(veil, data)) == data
+
+
+def test_what_redaction_does_not_do_is_said() -> None:
+    (note,) = notes(program().definition.agent)
+    assert "app.ssn, app.income" in note
+    assert "not encrypted" in note

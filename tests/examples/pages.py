@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -33,10 +34,9 @@ def blocks(page: Path) -> list[Block]:
 
 
 def checkout(folder: Path) -> Path:
-    """A stand-in for a checkout: the examples of this one, and a `./dev` that skips the set-up and uses this
+    """A stand-in for a checkout: copies of the examples, and a `./dev` that skips the set-up and uses this
     interpreter."""
-    for name in ("examples", "docs"):
-        (folder / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("*.db*", "__pycache__"))
     dev = folder / "dev"
     dev.write_text(f'#!/bin/sh\nshift\nexec "{sys.executable}" -m jamjet_dsl.cli "$@"\n')
     dev.chmod(0o755)

@@ -242,6 +242,10 @@ def test_an_overlay_of_nothing_draws_the_whole_program_faded(shop: d.Compiled) -
 
 
 def test_a_notebook_shows_the_diagram(shop: d.Compiled) -> None:
+    import jamjet_dsl
+
+    assert jamjet_dsl.Definition is d.Definition
     svg = shop._repr_svg_()
+    assert svg is not None
     assert svg == shop.definition._repr_svg_()
     ET.fromstring(svg.encode())

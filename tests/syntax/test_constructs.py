@@ -50,6 +50,7 @@ _DECLARATIONS = {
     "import": 'import { a, b } from "./x.jam"',
     "record": "record R { a: int  b: list<map<string, any>>?  c: int 300..850  d: secret string  e: money $1..$5 }",
     "negative range": "record R { a: float -1.5..2.5  b: list<string> 1..12 }",
+    "range of money before a value": "const a: money -2 EUR.. -1 EUR = -1 EUR\nconst b: money 0 EUR..9.5 EUR = 1 EUR",
     "enum": "enum E { x  y }",
     "const": 'const c: map<string, int> = { "economy": 1 }\nconst d = 5m',
     "fn": "fn f(o: Order, n: int) -> decimal = sum(o.items.map(i, i.price)) * n",

@@ -81,6 +81,12 @@ def test_lark_and_the_driver_read_any_expression_of_the_grammar_alike(seed: int)
     assert _from_driver(text, "expression") == _from_lark(text, "expression")
 
 
+@pytest.mark.parametrize("seed", [599, 734, 1734])  # a currency behind the range of a const, and more than one sign
+def test_lark_and_the_driver_read_what_once_was_refused(seed: int) -> None:
+    text = "\n".join(random_tokens(random.Random(seed), depth=24))
+    assert _from_driver(text) == _from_lark(text)
+
+
 def test_the_compiled_tables_survive_their_bytes() -> None:
     made = compile_grammar(grammar_text())
     again = Tables.load(made.dump())

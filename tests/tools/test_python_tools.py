@@ -52,7 +52,16 @@ async def test_a_module_beside_the_program_is_found_with_its_own_imports(tmp_pat
     (tmp_path / "helper_of_tools.py").write_text("FACTOR = 3\n")
     (tmp_path / "tools.py").write_text("from helper_of_tools import FACTOR\ndef work(n):\n    return n * FACTOR\n")
     assert await run(tmp_path, "tools:work", 5) == {"n": 15}
-    assert str(tmp_path) not in sys.path
+
+
+async def test_a_function_may_import_its_neighbours_when_it_is_called(tmp_path: Path) -> None:
+    (tmp_path / "late_helper_of_tools.py").write_text("FACTOR = 4\n")
+    (tmp_path / "tools.py").write_text(
+        "def work(n):\n    from late_helper_of_tools import FACTOR\n    return n * FACTOR\n"
+    )
+    before = list(sys.path)
+    assert await run(tmp_path, "tools:work", 5) == {"n": 20}
+    assert sys.path == [*before, str(tmp_path)], "what is installed comes first"
 
 
 async def test_two_programs_may_each_have_a_module_of_the_same_name(tmp_path: Path) -> None:

@@ -1,0 +1,175 @@
+"""`jam answer`, `send`, `retry`, `settle`, `cancel`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Jam
+from tests.cli.programs import LOOK, MAIL, process, until
+
+INPUT = '{"to": "Ada", "amount": "5.00 USD"}'
+
+
+@pytest.fixture
+def asked(jam: Jam, pay: Path) -> str:
+    """The id of a run that has a question open."""
+    assert jam("run", "pay.jam", "--input", INPUT, "--id", "r1").code == 4
+    return "r1"
+
+
+def calls(folder: Path) -> list[str]:
+    """What the bank was asked to do."""
+    return (folder / "calls").read_text().splitlines() if (folder / "calls").exists() else []
+
+
+def test_an_answer_names_the_run_and_drives_it_on(jam: Jam, asked: str, tmp_path: Path) -> None:
+    said = jam("answer", asked, "approve", "--by", "olga", "--note", "fine")
+    assert said.code == 0
+    assert "receipt  paid 5.00 USD" in said.out
+    assert calls(tmp_path) == ["Ada 5.00 USD"]
+    answered = next(e for e in jam("history", asked, "--format", "json").lines if e["kind"] == "answered")
+    assert (answered["body"]["by"], answered["body"]["form"]) == ("olga", {"note": "fine"})
+
+
+def test_an_answer_names_the_question_even_shortened_and_without_driving_on(
+    jam: Jam, asked: str, tmp_path: Path
+) -> None:
+    (row,) = jam("inbox", "--format", "json").lines
+    said = jam("answer", row["id"][:8], "approve", "--detach", "--format", "json")
+    assert said.json["run_id"] == asked
+    jam("resume", "--all")
+    assert jam("show", asked, "--format", "json").json["status"] == "completed"
+    assert calls(tmp_path) == ["Ada 5.00 USD"]
+
+
+def test_a_question_that_is_no_longer_open_says_who_answered_what(jam: Jam, asked: str) -> None:
+    jam("answer", asked, "decline", "--by", "olga")
+    said = jam("answer", asked, "approve", "--by", "pete")
+    assert (said.code, said.out) == (2, "")
+    assert "JAMR402" in said.err
+    assert "olga answered it: decline" in said.err
+
+
+def test_an_option_or_form_that_does_not_fit_is_refused_and_the_question_stays(jam: Jam, asked: str) -> None:
+    said = jam("answer", asked, "aprove")
+    assert (said.code, "JAMR403" in said.err) == (2, True)
+    assert "approve" in said.err
+    said = jam("answer", asked, "approve", "--data", '{"note": 7, "more": 1}')
+    assert (said.code, "JAMR404" in said.err) == (2, True)
+    assert "note" in said.err
+    assert "more" in said.err
+    assert jam("answer", asked, "approve", "--data", "[]").code == 2
+    assert len(jam("inbox", "--format", "json").lines) == 1
+    assert jam("answer", "nobody", "approve").code == 2
+
+
+def test_of_two_answers_at_once_one_wins_and_the_other_is_told_who(jam: Jam, asked: str, tmp_path: Path) -> None:
+    (tmp_path / "mode").write_text("slow")
+    both = [
+        process("answer", asked, "approve", "--by", "olga", cwd=tmp_path),
+        process("answer", asked, "decline", "--by", "pete", cwd=tmp_path),
+    ]
+    ended = [(p.communicate(timeout=60), p.returncode) for p in both]
+    status = jam("show", asked, "--format", "json").json
+    winner = 0 if status["state"] == "paid" else 1
+    (_, lost), code = ended[1 - winner]
+    assert status["status"] == "completed"
+    assert ended[winner][1] == 0
+    assert code == 2, lost
+    assert "JAMR402" in lost
+    assert ("olga answered it: approve", "pete answered it: decline")[winner] in lost
+    assert len(calls(tmp_path)) == (1 if winner == 0 else 0)
+
+
+def test_an_event_is_validated_queued_and_taken(jam: Jam, tmp_path: Path) -> None:
+    (tmp_path / "a.jam").write_text(MAIL)
+    said = jam("run", "a.jam", "--id", "m")
+    assert said.code == 4
+    assert "jam send m said JSON" in said.out
+    said = jam("send", "m", "said", '{"text": 7, "more": 1}')
+    assert (said.code, "JAMR406" in said.err) == (2, True)
+    assert "text" in said.err
+    assert "more" in said.err
+    said = jam("send", "m", "shouted", "{}")
+    assert (said.code, "JAMR405" in said.err) == (2, True)
+    said = jam("send", "m", "said", '{"text": "hello"}', "--format", "json")
+    assert (said.code, said.json["output"]) == (0, {"heard": "hello"})
+
+
+def test_the_same_dedupe_key_twice_is_one_event(jam: Jam, tmp_path: Path) -> None:
+    (tmp_path / "a.jam").write_text(MAIL.replace("-> done {", "-> listen limit 5 else done {"))
+    assert jam("check", "a.jam").code == 0, jam("check", "a.jam").out
+    jam("run", "a.jam", "--id", "m")
+    for text, key in (("one", "k1"), ("two", "k1"), ("three", "k2")):
+        assert jam("send", "m", "said", f'{{"text": "{text}"}}', "--dedupe", key).code == 4
+    received = [e["body"]["payload"] for e in jam("history", "m", "--format", "json").lines if e["kind"] == "received"]
+    assert received == [{"text": "one"}, {"text": "three"}]
+
+
+def test_a_parked_run_tells_the_commands_that_continue_it_and_they_work(jam: Jam, asked: str, tmp_path: Path) -> None:
+    (tmp_path / "mode").write_text("crash")
+    said = jam("answer", asked, "approve")
+    assert said.code == 4
+    for command in (
+        f"jam settle {asked} --happened JSON --by WHO --note TEXT",
+        f"jam settle {asked} --did-not-happen --by WHO --note TEXT",
+        f"jam cancel {asked}",
+    ):
+        assert command in said.out, command
+    listed = jam("show", asked, "--format", "json").json["waiting_for"][0]
+    assert f"jam cancel {asked}" in listed["commands"]
+    for wrong in ([], ["--did-not-happen"], ["--did-not-happen", "--happened", "1", "--by", "o", "--note", "n"]):
+        assert jam("settle", asked, *wrong).code == 2
+    said = jam("settle", asked, "--happened", "7", "--by", "olga", "--note", "x")
+    assert (said.code, "JAMR302" in said.err) == (1, True)
+    said = jam("settle", asked, "--happened", '"r9"', "--by", "olga", "--note", "the bank says so", "--format", "json")
+    assert (said.code, said.json["output"]) == (0, {"receipt": "r9"})
+    said = jam("settle", asked, "--did-not-happen", "--by", "olga", "--note", "x")
+    assert (said.code, "JAMR204" in said.err) == (2, True)
+
+
+def test_retry_and_settle_of_a_run_that_is_not_parked_are_refused(jam: Jam, asked: str) -> None:
+    said = jam("retry", asked)
+    assert (said.code, "JAMR408" in said.err) == (2, True)
+    said = jam("settle", asked, "--did-not-happen", "--by", "olga", "--note", "x")
+    assert (said.code, "JAMR407" in said.err) == (2, True)
+
+
+def test_retry_lets_a_parked_run_try_again(jam: Jam, tmp_path: Path, pay: Path) -> None:
+    pay.write_text(LOOK)
+    (tmp_path / "mode").write_text("crash")
+    said = jam("run", "pay.jam", "--input", INPUT, "--id", "r1")
+    assert said.code == 4, said
+    assert "jam retry r1" in said.out
+    (tmp_path / "mode").write_text("fine")
+    said = jam("retry", "r1", "--note", "the bank is back", "--format", "json")
+    assert (said.code, said.json["output"]) == (0, {"receipt": "paid 5.00 USD"})
+
+
+def test_cancel_ends_a_run_with_3_and_only_once(jam: Jam, asked: str, tmp_path: Path) -> None:
+    said = jam("cancel", asked, "--by", "olga", "--note", "not needed", "--format", "json")
+    assert (said.code, said.json["status"]) == (3, "cancelled")
+    said = jam("cancel", asked)
+    assert (said.code, "JAMR204" in said.err) == (2, True)
+    assert calls(tmp_path) == []
+    assert jam("inbox").err == "nothing waits for anybody\n"
+
+
+def test_who_answers_is_journaled_even_if_not_said(jam: Jam, asked: str) -> None:
+    jam("answer", asked, "decline")
+    answered = next(e for e in jam("history", asked, "--format", "json").lines if e["kind"] == "answered")
+    assert answered["body"]["by"]
+
+
+def test_an_answer_reaches_a_run_that_another_process_drives(jam: Jam, pay: Path, tmp_path: Path) -> None:
+    (tmp_path / "mode").write_text("slow")
+    jam("run", "pay.jam", "--input", INPUT, "--id", "r1")
+    first = process("answer", "r1", "approve", "--by", "olga", cwd=tmp_path)
+    until(tmp_path / "calls")
+    said = jam("cancel", "r1", "--by", "pete")
+    _, err = first.communicate(timeout=60)
+    assert "Traceback" not in err
+    assert said.code in (0, 3, 4), said
+    assert len(calls(tmp_path)) == 1

@@ -1,0 +1,231 @@
+"""`jam run`, `resume`, `runs`, `show`, `history`, `inbox`, `graph --run`, `test`: in words and as JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Jam
+from tests.cli.programs import NAP, PAY, SOUND
+
+INPUT = '{"to": "Ada", "amount": "5.00 USD"}'
+
+
+def test_a_run_that_completes_says_what_it_gave_and_ends_with_0(jam: Jam, tmp_path: Path) -> None:
+    (tmp_path / "a.jam").write_text(SOUND)
+    said = jam("run", "a.jam", "--input", '{"n": 12}', "--id", "r1")
+    assert said.code == 0
+    assert said.out.splitlines() == ["run r1  completed  in big", "  size  big"]
+    assert said.err == "db jam.db\n"
+
+
+def test_json_is_one_object_with_the_published_fields(jam: Jam, tmp_path: Path) -> None:
+    (tmp_path / "a.jam").write_text(SOUND)
+    said = jam("run", "a.jam", "--input", '{"n": 12}', "--id", "r1", "--format", "json")
+    assert (said.code, said.err) == (0, "")
+    assert {"run_id", "status", "state", "output", "spent", "waiting_for"} <= set(said.json)
+    assert said.json["run_id"] == "r1"
+    assert (said.json["status"], said.json["state"]) == ("completed", "big")
+    assert (said.json["output"], said.json["waiting_for"]) == ({"size": "big"}, [])
+
+
+def test_a_run_that_waits_ends_with_4_and_says_for_what_and_what_continues_it(jam: Jam, pay: Path) -> None:
+    said = jam("run", "pay.jam", "--input", INPUT, "--id", "r1")
+    assert said.code == 4
+    assert "waits for officer: Pay 5.00 USD to Ada?" in said.out
+    assert "approving grants this call, once: pay(to: Ada, amount: 5.00 USD)" in said.out
+    assert "jam answer r1 approve|decline --by WHO" in said.out
+    waiting = jam("show", "r1", "--format", "json").json["waiting_for"][0]
+    assert waiting["call"] == {"tool": "pay", "args": {"to": "Ada", "amount": "5.00 USD"}}
+    assert waiting["show"] == {"to": "Ada"}
+
+
+def test_a_run_that_fails_ends_with_3(jam: Jam, tmp_path: Path) -> None:
+    (tmp_path / "a.jam").write_text(SOUND.replace("final big  ", "failed big "))
+    said = jam("run", "a.jam", "--input", '{"n": 12}', "--format", "json")
+    assert (said.code, said.json["status"], said.json["output"]) == (3, "failed", {"size": "big"})
+
+
+def test_what_is_shown_cannot_steer_the_terminal(jam: Jam, pay: Path) -> None:
+    evil = json.dumps({"to": "Bob\x1b[2K\x1b[1A\u202eadA\nrun r1  completed", "amount": "5.00 USD"})
+    said = jam("run", "pay.jam", "--input", evil, "--id", "r1")
+    assert said.code == 4
+    for out in (said.out, jam("inbox").out, jam("show", "r1").out, jam("history", "r1").out, jam("runs").out):
+        assert "\x1b" not in out
+        assert "\u202e" not in out
+        assert "\\u001b[2K" in out
+        assert not [line for line in out.splitlines()[1:] if line.startswith("run r1  completed")]
+
+
+def test_the_database_is_beside_the_program_or_where_db_or_the_environment_say(
+    jam: Jam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "a.jam").write_text(SOUND)
+    run = ("run", "p/a.jam", "--input", '{"n": 1}')
+    assert jam(*run).err == "db p/jam.db\n"
+    assert jam("--db", "one.db", *run).err == "db one.db\n"
+    assert jam(*run, "--db", "two.db").err == "db two.db\n"
+    monkeypatch.setenv("JAM_DB", "three.db")
+    assert jam(*run).err == "db three.db\n"
+    for name in ("p/jam.db", "one.db", "two.db", "three.db"):
+        assert len(jam("runs", "--format", "json", "--db", name).lines) == 1, name
+
+
+def test_an_agent_of_several_is_picked_and_stdin_and_files_give_input(jam: Jam, tmp_path: Path) -> None:
+    (tmp_path / "a.jam").write_text(SOUND + SOUND.replace("agent little", "agent other").replace('"big"', '"huge"'))
+    (tmp_path / "in.json").write_text('{"n": 50}')
+    said = jam("run", "a.jam:other", "--input", "@in.json", "--format", "json")
+    assert (said.json["agent"], said.json["output"]) == ("other", {"size": "huge"})
+    assert jam("run", "a.jam", "--input", "-", "--format", "json", given='{"n": 5}').json["output"] == {"size": "small"}
+    assert jam("run", "-", "--input", '{"n": 5}', "--format", "json", given=SOUND).json["agent"] == "little"
+
+
+def test_an_id_that_exists_is_refused_or_attached_to(jam: Jam, pay: Path) -> None:
+    run = ("run", "pay.jam", "--input", INPUT, "--id", "r1", "--format", "json")
+    first = jam(*run).json
+    said = jam(*run)
+    assert (said.code, said.out) == (2, "")
+    assert "JAMR203" in said.err
+    assert "--if-exists attach" in said.err
+    again = jam(*run, "--if-exists", "attach")
+    assert again.code == 4
+    assert again.json["last_seq"] == first["last_seq"]
+    assert len(jam("runs", "--format", "json").lines) == 1
+
+
+def test_a_detached_run_returns_at_once_and_resume_goes_on(jam: Jam, tmp_path: Path) -> None:
+    (tmp_path / "a.jam").write_text(NAP)
+    said = jam("run", "a.jam", "--id", "r1", "--detach", "--format", "json")
+    assert said.code in (0, 4)
+    said = jam("resume", "r1", "--format", "json")
+    assert (said.code, said.json["status"]) == (0, "completed")
+    said = jam("resume", "r1")
+    assert (said.code, "JAMR204" in said.err) == (2, True)
+    assert "nothing to resume" in jam("resume", "--all").err
+    assert jam("resume").code == 2
+
+
+def test_one_run_that_cannot_be_resumed_does_not_keep_the_others_from_it(jam: Jam, pay: Path) -> None:
+    jam("run", "pay.jam", "--input", INPUT, "--id", "r1")
+    said = jam("resume", "missing", "r1", "--format", "json")
+    assert said.code == 4
+    assert "JAMR201" in said.err
+    assert said.json["run_id"] == "r1"
+
+
+def test_runs_lists_them_and_ids_may_be_shortened_while_unique(jam: Jam, tmp_path: Path) -> None:
+    (tmp_path / "a.jam").write_text(SOUND)
+    for name in ("order-1", "order-2", "other"):
+        jam("run", "a.jam", "--input", '{"n": 1}', "--id", name)
+    assert [r["run_id"] for r in jam("runs", "--format", "json").lines] == ["order-1", "order-2", "other"]
+    assert [line.split()[0] for line in jam("runs").out.splitlines()] == ["order-1", "order-2", "other"]
+    assert jam("runs", "--status", "failed").err == "no runs\n"
+    assert jam("show", "ot", "--format", "json").json["run_id"] == "other"
+    said = jam("show", "order")
+    assert said.code == 2
+    assert "JAMR202" in said.err
+    assert "order-1" in said.err
+    assert jam("show", "").code == 2
+
+
+def test_show_tells_input_variables_and_where_it_stands(jam: Jam, pay: Path) -> None:
+    jam("run", "pay.jam", "--input", INPUT, "--id", "r1")
+    said = jam("show", "r1")
+    assert said.code == 0
+    for part in ("agent payer", "to: Ada", "amount: 5.00 USD", "in review", "steps 1/9"):
+        assert part in said.out, part
+
+
+def test_history_is_a_timeline_in_words_and_the_chained_journal_as_json(jam: Jam, pay: Path) -> None:
+    jam("run", "pay.jam", "--input", INPUT, "--id", "r1")
+    jam("answer", "r1", "approve", "--by", "olga")
+    words = jam("history", "r1").out
+    for part in ("started payer", "asks officer", "olga answers approve", "→ pay(", "key r1", "✓", "completed in paid"):
+        assert part in words, part
+    events = jam("history", "r1", "--format", "json").lines
+    assert [e["seq"] for e in events] == list(range(1, len(events) + 1))
+    assert all(a["hash"] == b["prev_hash"] for a, b in pairwise(events))
+    assert {"run_id", "seq", "at_ms", "kind", "body", "prev_hash", "hash"} == set(events[0])
+    assert jam("history", "r1", "-f", "--format", "json").lines == events
+
+
+def test_inbox_shows_the_call_that_approving_grants(jam: Jam, pay: Path) -> None:
+    jam("run", "pay.jam", "--input", INPUT, "--id", "r1")
+    said = jam("inbox")
+    assert "officer: Pay 5.00 USD to Ada?" in said.out
+    assert "pay(to: Ada, amount: 5.00 USD)" in said.out
+    (row,) = jam("inbox", "--format", "json").lines
+    assert (row["run_id"], row["state"], row["role"]) == ("r1", "review", "officer")
+    assert row["call"]["args"]["amount"] == "5.00 USD"
+    assert [o["name"] for o in row["options"]] == ["approve", "decline"]
+    jam("answer", row["id"][:6], "decline")
+    assert jam("inbox").err == "nothing waits for anybody\n"
+    assert jam("inbox", "--format", "json").out == ""
+
+
+def test_looking_changes_nothing(jam: Jam, pay: Path, tmp_path: Path) -> None:
+    jam("run", "pay.jam", "--input", INPUT, "--id", "r1")
+    before = (tmp_path / "jam.db").read_bytes()
+    for command in (["runs"], ["show", "r1"], ["history", "r1"], ["inbox"], ["graph", "--run", "r1", "-o", "r.dot"]):
+        assert jam(*command).code == 0, command
+    assert (tmp_path / "jam.db").read_bytes() == before
+
+
+def test_a_database_that_is_not_there_is_not_made_by_looking(jam: Jam, tmp_path: Path) -> None:
+    for command in (["runs"], ["show", "x"], ["history", "x"], ["inbox"], ["answer", "x", "y"], ["resume", "x"]):
+        said = jam(*command)
+        assert (said.code, "JAMR101" in said.err) == (2, True), command
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_picture_of_a_run_shows_the_way_it_took_on_the_program_it_started_with(
+    jam: Jam, pay: Path, tmp_path: Path
+) -> None:
+    jam("run", "pay.jam", "--input", INPUT, "--id", "r1")
+    pay.write_text(SOUND)
+    said = jam("graph", "--run", "r1", "-o", "r.svg")
+    assert said.code == 0
+    picture = (tmp_path / "r.svg").read_text()
+    assert "run r1: waiting" in picture
+    assert "review" in picture
+    assert jam("graph", "--run", "nix").code == 2
+
+
+def test_a_run_is_pinned_to_the_program_it_started_with(jam: Jam, pay: Path) -> None:
+    jam("run", "pay.jam", "--input", INPUT, "--id", "r1")
+    pay.write_text(PAY.replace("final  paid       { receipt = receipt }", 'final  paid       { receipt = "other" }'))
+    said = jam("answer", "r1", "approve", "--format", "json")
+    assert (said.code, said.json["output"]) == (0, {"receipt": "paid 5.00 USD"})
+
+
+def test_the_tests_of_a_program_pass_or_fail_with_words_and_codes(jam: Jam, pay: Path) -> None:
+    said = jam("test", "pay.jam")
+    assert said.code == 0
+    assert re.search(r"^✓ approved and paid", said.out, re.M)
+    assert re.search(r"^2 passed, 0 failed in ", said.out, re.M)
+    pay.write_text(PAY.replace('receipt == "r1"', 'receipt == "r2"'))
+    said = jam("test", "pay.jam")
+    assert said.code == 1
+    for part in ("✗ approved and paid", 'expect receipt == "r2"', "it went review → go → paid", "1 passed, 1 failed"):
+        assert part in said.out, part
+    as_json = jam("test", "pay.jam", "--format", "json")
+    assert (as_json.code, as_json.json["passed"], as_json.json["failed"]) == (1, 1, 1)
+    assert [t["passed"] for t in as_json.json["tests"]] == [False, True]
+    assert jam("test", "pay.jam", "-k", "twice").code == 0
+
+
+def test_no_tests_at_all_is_a_failure_that_says_so(jam: Jam, tmp_path: Path) -> None:
+    (tmp_path / "a.jam").write_text(SOUND)
+    assert jam("test", "a.jam")[:2] == (1, "no tests found\n")
+    (tmp_path / "a.jam").write_text(SOUND.replace("-> big\n", "-> huge\n"))
+    said = jam("test", "a.jam")
+    assert (said.code, said.out) == (1, "")
+    assert "a.jam:5:20" in said.err
+    assert jam("test", "a.jam:nobody").code == 1
+    (tmp_path / "a.jam").write_text(SOUND)
+    assert (jam("test", "a.jam:nobody").code, "JAMR005" in jam("test", "a.jam:nobody").err) == (2, True)

@@ -1,0 +1,111 @@
+"""What only a real process shows: a terminal, a pipe that closes, signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Jam
+from tests.cli.programs import ROOT, SOUND, process, terminal, until
+
+INPUT = '{"to": "Ada", "amount": "5.00 USD"}'
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs POSIX terminals and signals")
+
+
+def test_a_run_on_a_terminal_shows_live_where_it_is_and_what_it_has_spent(pay: Path, tmp_path: Path) -> None:
+    code, shown = terminal("run", "pay.jam", "--input", INPUT, "--id", "r1", cwd=tmp_path)
+    assert code == 4
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    for part in ("started payer", "? asks officer", "in review", "steps 1/9", "waits for officer", "jam answer r1"):
+        assert part in plain, part
+    assert "\x1b[" in shown
+
+
+def test_json_on_a_terminal_is_json_alone(pay: Path, tmp_path: Path) -> None:
+    code, shown = terminal("run", "pay.jam", "--input", INPUT, "--format", "json", cwd=tmp_path)
+    assert code == 4
+    assert json.loads(shown)["status"] == "waiting"
+
+
+def test_no_color_is_heeded_by_progress_too(pay: Path, tmp_path: Path) -> None:
+    _, shown = terminal("run", "pay.jam", "--input", INPUT, cwd=tmp_path, env={"NO_COLOR": "1"})
+    assert "waiting" in shown
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", shown)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupted_run_ends_with_4_repeats_nothing_and_goes_on_with_resume(
+    jam: Jam, pay: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "mode").write_text("slow")
+    jam("run", "pay.jam", "--input", INPUT, "--id", "r1")
+    child = process("answer", "r1", "approve", "--format", "json", cwd=tmp_path)
+    until(tmp_path / "calls")
+    child.send_signal(getattr(signal, name))
+    out, err = child.communicate(timeout=30)
+    assert child.returncode == 4, (out, err)
+    assert "Traceback" not in err
+    assert "jam resume --all" in err
+    assert json.loads(out)["run_id"] == "r1"
+    jam("resume", "--all")
+    said = jam("show", "r1", "--format", "json")
+    assert said.json["output"] == {"receipt": "paid 5.00 USD"}
+    assert (tmp_path / "calls").read_text() == "Ada 5.00 USD\n"
+
+
+def test_a_run_killed_in_flight_parks_or_goes_on_by_its_key(jam: Jam, pay: Path, tmp_path: Path) -> None:
+    (tmp_path / "mode").write_text("slow")
+    jam("run", "pay.jam", "--input", INPUT, "--id", "r1")
+    child = process("answer", "r1", "approve", cwd=tmp_path)
+    until(tmp_path / "calls")
+    child.kill()
+    child.communicate()
+    (tmp_path / "mode").write_text("fine")
+    said = jam("resume", "r1", "--format", "json")
+    assert (said.code, said.json["output"]) == (0, {"receipt": "paid 5.00 USD"})
+    keys = [e["body"]["key"] for e in jam("history", "r1", "--format", "json").lines if e["kind"] == "intent"]
+    assert set(keys) == {"r1"}
+
+
+def test_history_follows_a_run_until_it_ends(jam: Jam, pay: Path, tmp_path: Path) -> None:
+    jam("run", "pay.jam", "--input", INPUT, "--id", "r1")
+    child = process("history", "r1", "-f", "--format", "json", cwd=tmp_path)
+    assert child.stdout is not None
+    assert json.loads(child.stdout.readline())["kind"] == "started"
+    jam("answer", "r1", "decline")
+    rest, err = child.communicate(timeout=30)
+    assert (child.returncode, err) == (0, "")
+    assert json.loads(rest.splitlines()[-1])["kind"] == "finished"
+
+
+def test_a_reader_that_goes_away_is_no_error(jam: Jam, tmp_path: Path) -> None:
+    (tmp_path / "a.jam").write_text(SOUND.replace("-> big\n", "-> huge\n") * 400)
+    command = f'"{sys.executable}" -m jamjet_dsl.cli check a.jam --format json | head -c 10'
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert done.stderr == ""
+    assert done.returncode == 141
+
+
+def test_an_encoding_without_the_signs_shows_question_marks_and_no_error(pay: Path, tmp_path: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "jamjet_dsl.cli", "test", "pay.jam"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "? approved and paid" in done.stdout
+
+
+def test_the_same_program_by_its_module_and_by_its_command(tmp_path: Path) -> None:
+    (tmp_path / "a.jam").write_text(SOUND)
+    child = process("check", "a.jam", cwd=tmp_path)
+    assert child.communicate() == ("no problems in 1 file\n", "")
+    assert child.returncode == 0
