@@ -11,7 +11,6 @@ import os
 import posixpath
 import re
 from bisect import bisect_left
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from jamjet_dsl.analysis.model import Analysis
@@ -50,14 +49,13 @@ def _count(n: int) -> str:
     return "an error" if n == 1 else f"{n} errors"
 
 
-@dataclass(frozen=True, eq=False)
-class CheckResult:
+class CheckResult(NamedTuple):
     """What was found: `diagnostics` in the order of reporting, `suppressed` those that comments take back, and
     the analysis for whoever wants to know more (diagrams, editors, lowering)."""
 
     diagnostics: list[Diagnostic]
-    suppressed: list[Suppressed] = field(default_factory=list)
-    analysis: Analysis = field(default_factory=Analysis)
+    suppressed: list[Suppressed]
+    analysis: Analysis
 
     @property
     def has_errors(self) -> bool:

@@ -1,7 +1,8 @@
-"""The first page cannot rot: its commands run, its service answers, its excerpt is the program, its links lead somewhere."""
+"""The first page cannot rot: its commands run, its service answers, its excerpt is the program, its links exist."""
 
 import re
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +100,32 @@ def test_what_a_page_links_to_is_there(page: Path) -> None:
 def test_pictures_are_small() -> None:
     for picture in (ROOT / "docs" / "img").glob("*.png"):
         assert picture.stat().st_size < 200_000, picture.name
+
+
+# ---- docs/architecture.md says what is there
+
+
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+def test_the_layers_are_those_of_the_import_contract() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (contract,) = [c for c in project["tool"]["importlinter"]["contracts"] if c["type"] == "layers"]
+    wanted = [{name.strip() for name in layer.split("|")} for layer in contract["layers"]]
+    table = ARCHITECTURE.partition("## Layers")[2].partition("## ")[0]
+    rows = [row.split("|")[2] for row in table.splitlines() if row.startswith("|")][2:]
+    assert [set(re.findall(r"`(\w+)`", row)) for row in rows] == wanted
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_every_path_that_a_page_names_exists(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = re.findall(r"`((?:jamjet_dsl|specs|tests|grammar|docs|editors|engine|kernel|store)/[\w./-]*)`", text)
+    assert named
+    missing = [name for name in named if not (ROOT / name).exists() and not (ROOT / "jamjet_dsl" / name).exists()]
+    assert missing == []
+
+
+def test_every_chapter_of_the_specification_is_listed() -> None:
+    chapters = {f"specs/{page.name}" for page in (ROOT / "specs").glob("*.md")}
+    assert set(re.findall(r"`(specs/\d\d-[\w-]+\.md)`", ARCHITECTURE)) == chapters

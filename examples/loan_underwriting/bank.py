@@ -130,9 +130,9 @@ def main() -> None:
         payments = db.execute("SELECT id, key, account, amount FROM payments ORDER BY id").fetchall()
         calls = db.execute("SELECT operation, count FROM calls ORDER BY operation").fetchall()
     for number, key, account, amount in payments:
-        print(f"payment p{number}: {amount} to {account} (key {key})")  # noqa: T201
+        print(f"payment p{number}: {amount} to {account} (key {key})")
     told = ", ".join(f"{operation} {count}" for operation, count in calls)
-    print(f"{len(payments)} payment{'' if len(payments) == 1 else 's'}; calls: {told or 'none'}")  # noqa: T201
+    print(f"{len(payments)} payment{'' if len(payments) == 1 else 's'}; calls: {told or 'none'}")
 
 
 if __name__ == "__main__":

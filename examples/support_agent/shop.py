@@ -129,8 +129,8 @@ def main() -> None:
     with shop() as db:
         refunds = db.execute("SELECT id, order_id, amount, key FROM refunds ORDER BY id").fetchall()
     for row in refunds:
-        print(f"refund {row['id']}: {row['amount']} USD for {row['order_id']} (key {row['key']})")  # noqa: T201
-    print(f"{len(refunds)} refund{'' if len(refunds) == 1 else 's'}")  # noqa: T201
+        print(f"refund {row['id']}: {row['amount']} USD for {row['order_id']} (key {row['key']})")
+    print(f"{len(refunds)} refund{'' if len(refunds) == 1 else 's'}")
 
 
 if __name__ == "__main__":

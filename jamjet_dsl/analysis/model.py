@@ -2,12 +2,12 @@
 
 `resolve` fills the tables of names, `typecheck` those of types, `flow` builds one graph per agent; the
 checks and `lower` only read. Tables are keyed by syntax node (nodes are equal only to themselves).
-None of this is stored, and none of it needs pydantic or networkx: `jam check` must start in milliseconds.
+None of this is stored, and none of it needs pydantic, networkx or `dataclasses` (which compiles for half a
+millisecond a class): `jam check` must start in milliseconds.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from jamjet_dsl.diagnostics.model import Diagnostic
@@ -36,7 +36,6 @@ class Type(NamedTuple):
     currency: str | None = None
 
 
-@dataclass(eq=False, slots=True)
 class Symbol:
     """What a name stands for.
 
@@ -45,14 +44,16 @@ class Symbol:
     principal, spent, budget, undo, now, result. `node` is its declaration (None for what is built in).
     """
 
-    kind: str
-    name: str
-    node: Node | None
-    type: Type | None = None
-    used: bool = False
+    __slots__ = ("kind", "name", "node", "type", "used")
+
+    def __init__(self, kind: str, name: str, node: Node | None, type: Type | None = None, used: bool = False) -> None:
+        self.kind = kind
+        self.name = name
+        self.node = node
+        self.type = type
+        self.used = used
 
 
-@dataclass(eq=False, slots=True)
 class FlowEdge:
     """One way from a state to another, explicit or implied.
 
@@ -63,12 +64,17 @@ class FlowEdge:
     `yields`, which end the item or branch.
     """
 
-    source: FlowState
-    target: FlowState | None
-    node: Node
-    trigger: ast.Trigger | None
-    origin: str
-    id: str
+    __slots__ = ("id", "node", "origin", "source", "target", "trigger")
+
+    def __init__(
+        self, source: FlowState, target: FlowState | None, node: Node, trigger: ast.Trigger | None, origin: str, id: str
+    ) -> None:
+        self.source = source
+        self.target = target
+        self.node = node
+        self.trigger = trigger
+        self.origin = origin
+        self.id = id
 
     @property
     def edge(self) -> ast.Edge | None:
@@ -76,7 +82,6 @@ class FlowEdge:
         return self.node if isinstance(self.node, ast.Edge) else None
 
 
-@dataclass(eq=False, slots=True)
 class FlowState:
     """A state, parallel or final in the graph. `path` is `STATE` or `STATE/BRANCH/INNER`, unique in the agent.
 
@@ -84,17 +89,30 @@ class FlowState:
     the Branch or EachAction. `bodies` are the regions inside it. `clauses` are the state's own clauses.
     """
 
-    name: str
-    path: str
-    decl: Node
-    region: FlowRegion
-    action: ast.Action | None
-    clauses: tuple[Node, ...]
-    final: bool = False
-    failed: bool = False
-    out: list[FlowEdge] = field(default_factory=list)
-    into: list[FlowEdge] = field(default_factory=list)
-    bodies: list[FlowRegion] = field(default_factory=list)
+    __slots__ = ("action", "bodies", "clauses", "decl", "failed", "final", "into", "name", "out", "path", "region")
+
+    def __init__(
+        self,
+        name: str,
+        path: str,
+        decl: Node,
+        region: FlowRegion,
+        action: ast.Action | None,
+        clauses: tuple[Node, ...],
+        final: bool = False,
+        failed: bool = False,
+    ) -> None:
+        self.name = name
+        self.path = path
+        self.decl = decl
+        self.region = region
+        self.action = action
+        self.clauses = clauses
+        self.final = final
+        self.failed = failed
+        self.out: list[FlowEdge] = []
+        self.into: list[FlowEdge] = []
+        self.bodies: list[FlowRegion] = []
 
     @property
     def span(self) -> Span:
@@ -103,47 +121,72 @@ class FlowState:
         return name.span if isinstance(name, ast.Name) else self.decl.span
 
 
-@dataclass(eq=False, slots=True)
 class FlowRegion:
     """States that can reach each other: the agent itself, a branch, the body of an `each`.
 
     `kind` is agent, branch or each; `owner` the state it stands in.
     """
 
-    kind: str
-    name: str
-    owner: FlowState | None
-    states: dict[str, FlowState] = field(default_factory=dict)
-    start: FlowState | None = None
+    __slots__ = ("kind", "name", "owner", "start", "states")
+
+    def __init__(self, kind: str, name: str, owner: FlowState | None) -> None:
+        self.kind = kind
+        self.name = name
+        self.owner = owner
+        self.states: dict[str, FlowState] = {}
+        self.start: FlowState | None = None
 
 
-@dataclass(eq=False, slots=True)
 class AgentInfo:
     """One agent with its parts sorted by kind and its graph. The first of a kind wins where one is allowed."""
 
-    decl: ast.AgentDecl
-    file: ast.Program
-    name: str
-    inputs: dict[str, Symbol] = field(default_factory=dict)
-    outputs: dict[str, Symbol] = field(default_factory=dict)
-    vars: dict[str, Symbol] = field(default_factory=dict)
-    """Declared variables and those bound by `as`, in all regions; branch-local ones under their own name."""
-    events: dict[str, Symbol] = field(default_factory=dict)
-    emits: dict[str, Symbol] = field(default_factory=dict)
-    budget: ast.Budget | None = None
-    policy: ast.Policy | None = None
-    checks: list[ast.Check] = field(default_factory=list)
-    handlers: list[ast.Handler] = field(default_factory=list)
-    finally_: ast.Finally | None = None
-    flow: FlowRegion | None = None
-    moves: dict[str, list[ast.ThinkAction]] = field(default_factory=dict)
-    """Name of a `Move` variable -> the thinks with `tools` that bind it."""
-    answers: dict[str, list[FlowState]] = field(default_factory=dict)
-    """Name of an ask's answer -> the ask states that bind it."""
-    currency: str | None = None
-    """The one currency of its money, once typing has met one."""
-    broken: bool = False
-    """A name in it was not resolved, so its graph is not what its author meant: graph checks leave it out."""
+    __slots__ = (
+        "answers",
+        "broken",
+        "budget",
+        "checks",
+        "currency",
+        "decl",
+        "emits",
+        "events",
+        "file",
+        "finally_",
+        "flow",
+        "handlers",
+        "inputs",
+        "moves",
+        "name",
+        "outputs",
+        "policy",
+        "vars",
+    )
+
+    def __init__(
+        self, decl: ast.AgentDecl, file: ast.Program, name: str, flow: FlowRegion | None = None, broken: bool = False
+    ) -> None:
+        self.decl = decl
+        self.file = file
+        self.name = name
+        self.inputs: dict[str, Symbol] = {}
+        self.outputs: dict[str, Symbol] = {}
+        self.vars: dict[str, Symbol] = {}
+        """Declared variables and those bound by `as`, in all regions; branch-local ones under their own name."""
+        self.events: dict[str, Symbol] = {}
+        self.emits: dict[str, Symbol] = {}
+        self.budget: ast.Budget | None = None
+        self.policy: ast.Policy | None = None
+        self.checks: list[ast.Check] = []
+        self.handlers: list[ast.Handler] = []
+        self.finally_: ast.Finally | None = None
+        self.flow = flow
+        self.moves: dict[str, list[ast.ThinkAction]] = {}
+        """Name of a `Move` variable -> the thinks with `tools` that bind it."""
+        self.answers: dict[str, list[FlowState]] = {}
+        """Name of an ask's answer -> the ask states that bind it."""
+        self.currency: str | None = None
+        """The one currency of its money, once typing has met one."""
+        self.broken = broken
+        """A name in it was not resolved, so its graph is not what its author meant: graph checks leave it out."""
 
     def all_states(self) -> list[FlowState]:
         """Every state of every region, outer ones first, in source order."""
@@ -157,35 +200,39 @@ class AgentInfo:
         return found
 
 
-@dataclass(eq=False, slots=True)
 class FileScope:
     """The names a file can see at top level: its own and the imported ones."""
 
-    program: ast.Program
-    names: dict[str, Symbol] = field(default_factory=dict)
+    __slots__ = ("names", "program")
+
+    def __init__(self, program: ast.Program) -> None:
+        self.program = program
+        self.names: dict[str, Symbol] = {}
 
 
-@dataclass(eq=False, slots=True)
 class Analysis:
     """All that is known of a program and what it imports. `files[0]` is the one that was asked for."""
 
-    files: list[FileScope] = field(default_factory=list)
-    agents: list[AgentInfo] = field(default_factory=list)
-    """Agents of all files, those of the asked file first, in source order."""
-    symbols: dict[Node, Symbol] = field(default_factory=dict)
-    """ast.Name (in a use) and ast.Ident -> what it means. A name that is not in here was reported."""
-    types: dict[Node, Type] = field(default_factory=dict)
-    """ast.Expr -> its type after checking; ast.TypeExpr -> the type it denotes."""
-    widened: dict[Node, Type] = field(default_factory=dict)
-    """ast.Expr -> the type it was widened to by its context (int to decimal or float, string to enum, map literal
-    to record), where that differs from `types`."""
-    records: dict[str, ast.RecordDecl] = field(default_factory=dict)
-    enums: dict[str, ast.EnumDecl] = field(default_factory=dict)
-    """Declarations by the name their types have (`Type.name`, `Symbol.name`), which is unique in the program: the
-    written one, with `@FILE` after it where two files declare it."""
-    flow_of: dict[Node, FlowState] = field(default_factory=dict)
-    """StateDecl, ParallelDecl, FinalDecl, Branch, EachAction -> its place in the graph."""
-    diagnostics: list[Diagnostic] = field(default_factory=list)
+    __slots__ = ("agents", "diagnostics", "enums", "files", "flow_of", "records", "symbols", "types", "widened")
+
+    def __init__(self, diagnostics: list[Diagnostic] | None = None) -> None:
+        self.files: list[FileScope] = []
+        self.agents: list[AgentInfo] = []
+        """Agents of all files, those of the asked file first, in source order."""
+        self.symbols: dict[Node, Symbol] = {}
+        """ast.Name (in a use) and ast.Ident -> what it means. A name that is not in here was reported."""
+        self.types: dict[Node, Type] = {}
+        """ast.Expr -> its type after checking; ast.TypeExpr -> the type it denotes."""
+        self.widened: dict[Node, Type] = {}
+        """ast.Expr -> the type it was widened to by its context (int to decimal or float, string to enum, map literal
+        to record), where that differs from `types`."""
+        self.records: dict[str, ast.RecordDecl] = {}
+        self.enums: dict[str, ast.EnumDecl] = {}
+        """Declarations by the name their types have (`Type.name`, `Symbol.name`), which is unique in the program: the
+        written one, with `@FILE` after it where two files declare it."""
+        self.flow_of: dict[Node, FlowState] = {}
+        """StateDecl, ParallelDecl, FinalDecl, Branch, EachAction -> its place in the graph."""
+        self.diagnostics: list[Diagnostic] = [] if diagnostics is None else diagnostics
 
     def main_agents(self) -> list[AgentInfo]:
         """The agents of the file that was asked for."""

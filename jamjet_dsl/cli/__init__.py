@@ -44,8 +44,18 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+class _Unheard(Exception):
+    """Whoever read our output has gone. Click would make an exit of its own of a BrokenPipeError."""
+
+
 class Jam(click.Group):
     """The commands of `COMMANDS`, each imported when it is called."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise _Unheard from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -84,6 +94,8 @@ class Jam(click.Group):
 def cli(ctx: click.Context, db: str | None, form: str | None, debug: bool) -> None:
     """Programs for agents that survive: checked before they run, checkpointed at every step."""
     ctx.obj = {"db": db, "form": form, "debug": debug}
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -108,10 +120,7 @@ def main(argv: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         code = 130
-    except (BrokenPipeError, SystemExit) as error:
-        # Whoever read our output has seen enough. Click has made an exit of it already, with the reason behind it.
-        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
-            raise
+    except (_Unheard, BrokenPipeError):
         code = _unheard()
     except RecursionError:
         if "--debug" in args:

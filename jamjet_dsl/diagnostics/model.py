@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from jamjet_dsl.source import Span
 
 Severity: TypeAlias = Literal["error", "warning", "info"]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Label:
+class Label(NamedTuple):
     """A secondary place and what to know about it."""
 
     span: Span
     text: str
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class PathStep:
+class PathStep(NamedTuple):
     """One stop of the path that explains a finding: a state, and the edge by which it is left.
 
     `edge` is readable text (`when report.score < 580`, `on approve`), empty at the last stop.
@@ -32,29 +29,41 @@ class PathStep:
     edge_id: str = ""
 
 
-@dataclass(frozen=True, eq=False)
 class Diagnostic:
-    """One finding.
+    """One finding. Nobody changes one: whoever has more to say makes another.
 
-    `code` is a row of `diagnostics.codes.CODES`; the severity is that row's. `message` is one lower-case
+    `code` is a row of `diagnostics.codes.CODES`; `severity` is that row's. `message` is one lower-case
     sentence without a full stop, `why` one sentence of reason, `help` the fix. `path` explains a finding
     about the graph; `agent` then names the agent it runs through.
     """
 
-    code: str
-    message: str
-    span: Span
-    labels: tuple[Label, ...] = ()
-    why: str = ""
-    help: str = ""
-    path: tuple[PathStep, ...] = ()
-    agent: str = ""
-    severity: Severity = field(init=False)
+    __slots__ = ("agent", "code", "help", "labels", "message", "path", "severity", "span", "why")
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        span: Span,
+        labels: tuple[Label, ...] = (),
+        why: str = "",
+        help: str = "",
+        path: tuple[PathStep, ...] = (),
+        agent: str = "",
+    ) -> None:
         from jamjet_dsl.diagnostics.codes import CODES
 
-        object.__setattr__(self, "severity", CODES[self.code].severity)
+        self.code = code
+        self.message = message
+        self.span = span
+        self.labels = labels
+        self.why = why
+        self.help = help
+        self.path = path
+        self.agent = agent
+        self.severity: Severity = CODES[code].severity
+
+    def __repr__(self) -> str:
+        return f"Diagnostic({self.code!r}, {self.message!r}, {self.span!r})"
 
     def sort_key(self) -> tuple[str, int, int, str]:
         """File, then place, then code: the order in which findings are reported."""

@@ -56,22 +56,31 @@ def _run(command: list[str], dot: str, seconds: int) -> subprocess.CompletedProc
     return subprocess.run(command, input=dot.encode(), capture_output=True, timeout=seconds, check=False)
 
 
+def _pdf(dot: str) -> bytes:
+    """By the system's own Graphviz: nothing that comes with the package writes PDF."""
+    import graphviz
+
+    try:
+        pdf: bytes = graphviz.pipe("dot", "pdf", dot.encode(), quiet=True)
+    except graphviz.ExecutableNotFound:
+        raise JamError(
+            "JAMR006",
+            "a PDF needs Graphviz, and no `dot` is installed here",
+            "install Graphviz, or draw an SVG or PNG",
+        ) from None
+    except subprocess.CalledProcessError as error:
+        raise JamError("JAMR006", f"the renderer failed: {error}", "draw DOT text with -o F.dot") from None
+    return pdf
+
+
 def draw(dot: str, kind: str) -> bytes:
     """Lay out DOT text and return the picture; `kind` is svg, png or pdf.
 
     Raises JamError JAMR006 when no renderer for the kind is installed, or when the layout fails.
     """
     if kind == "pdf":
-        dot_program = shutil.which("dot")
-        program = [dot_program] if dot_program else None
-        if program is None:
-            raise JamError(
-                "JAMR006",
-                "a PDF needs Graphviz, and no `dot` is installed here",
-                "install Graphviz, or draw an SVG or PNG",
-            )
-    else:
-        program = _program()
+        return _pdf(dot)
+    program = _program()
     if program is None:
         raise JamError("JAMR006", "no renderer is installed", "install the package `graphviz-pure`")
     # A raster of a thousand states at full size has a hundred million dots; the overview is what it is for.

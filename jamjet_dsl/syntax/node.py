@@ -1,8 +1,9 @@
 """`Node`: the base of frozen, slotted syntax classes that are cheap to define.
 
-`dataclasses.dataclass(frozen=True, slots=True)` compiles six methods and makes every class twice:
-half a millisecond each, which for the hundred node types of the language would be half of what a
-whole `jam check` may take. A node needs one compiled method (its constructor) and shares the rest.
+`dataclasses.dataclass(frozen=True, slots=True)` compiles six methods and makes every class twice: half a
+millisecond each, which for the hundred node types of the language would be half of what a whole `jam check` may
+take. A node has one method of its own, its constructor, and that is not compiled either: constructors of as many
+fields differ in names only, so one is compiled for each number of fields and the names are exchanged in its code.
 Type checkers see an ordinary frozen dataclass (PEP 681) whose first field is `span`.
 
 Two nodes are equal only if they are the same object: side tables of the analysis are keyed by node.
@@ -11,37 +12,50 @@ Two nodes are equal only if they are the same object: side tables of the analysi
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import CodeType, FunctionType
 from typing import Any, ClassVar, dataclass_transform
 
 from jamjet_dsl.source import Span
+
+_TEMPLATES: dict[int, CodeType] = {}
 
 
 class FrozenNodeError(AttributeError):
     """Somebody tried to change a node of the syntax tree."""
 
 
+def constructor(fields: tuple[str, ...], defaults: tuple[Any, ...], setters: dict[str, Any]) -> FunctionType:
+    """`__init__` for these fields, the last of which have the defaults; `setters` are `set_0`, `set_1`, … for them."""
+    template = _TEMPLATES.get(len(fields))
+    if template is None:
+        params = "".join(f", a{n}" for n in range(len(fields)))
+        body = "; ".join(f"set_{n}(self, a{n})" for n in range(len(fields))) or "pass"
+        scope: dict[str, Any] = {}
+        exec(f"def __init__(self{params}): {body}", scope)  # constant text: only the number of fields is in it
+        template = _TEMPLATES[len(fields)] = scope["__init__"].__code__
+    return FunctionType(template.replace(co_varnames=("self", *fields)), setters, "__init__", defaults)
+
+
 @dataclass_transform(frozen_default=True, eq_default=False)
 class NodeType(type):
-    """Turns annotated fields into slots and compiles one constructor that takes them in order."""
+    """Turns annotated fields into slots and gives the class a constructor that takes them in order."""
 
     def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> NodeType:
         own = tuple(f for f in namespace.get("__annotations__", {}) if not f.startswith("_"))
         inherited: tuple[str, ...] = getattr(bases[0], "__match_args__", ()) if bases else ()
-        scope: dict[str, Any] = dict(getattr(bases[0], "_defaults", {})) if bases else {}
+        defaults: tuple[Any, ...] = getattr(bases[0], "_defaults", ()) if bases else ()
         for field in own:
             if field in namespace:
-                scope[f"_default_{field}"] = namespace.pop(field)
+                defaults += (namespace.pop(field),)
+            elif defaults:
+                raise TypeError(f"{name}.{field} has no default, but a field before it has one")
         fields = inherited + own
         namespace["__slots__"] = own
         namespace["__match_args__"] = fields
-        namespace["_defaults"] = scope
+        namespace["_defaults"] = defaults
         made = super().__new__(mcls, name, bases, namespace)
-        params = ", ".join(f"{f}=_default_{f}" if f"_default_{f}" in scope else f for f in fields)
-        body = "; ".join(f"_set_{f}(self, {f})" for f in fields)
-        setters = {f"_set_{f}": getattr(made, f).__set__ for f in fields}
-        local = scope | setters
-        exec(f"def __init__(self, {params}): {body}", local)  # constant text built from our own field names
-        type.__setattr__(made, "__init__", local["__init__"])
+        setters = {f"set_{n}": getattr(made, field).__set__ for n, field in enumerate(fields)}
+        type.__setattr__(made, "__init__", constructor(fields, defaults, setters))
         return made
 
 

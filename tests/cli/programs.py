@@ -142,7 +142,6 @@ agent looker version 1 {
 
 NAP = """\
 agent napper version 1 {
-  budget { steps 3  time 1h }
   start state nap { wait 20ms  -> done }
   final done {}
 }

@@ -9,7 +9,6 @@ import pytest
 from jamjet_dsl import Engine, JamError, compile_file
 from jamjet_dsl.compiler import check_file
 from jamjet_dsl.engine.testing import run_tests
-
 from tests.models.openai_server import OpenAIServer, says
 
 from .loan import ADA, GRACE, MALLORY, NOBODY, Office

@@ -231,7 +231,7 @@ def test_an_unknown_agent_and_a_missing_pdf_renderer_are_said(
 ) -> None:
     with pytest.raises(KeyError):
         build(shop, "nobody")
-    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+    monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(JamError, match="no `dot` is installed") as caught:
         picture(shop, "pdf")
     assert caught.value.code == "JAMR006"
