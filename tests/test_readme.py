@@ -11,6 +11,7 @@ import pytest
 from .examples.pages import ROOT, blocks, checkout, run_blocks
 
 README = ROOT / "README.md"
+PYTHON = ROOT / "docs" / "python.md"
 PAGES = [
     README,
     ROOT / "CONTRIBUTING.md",
@@ -38,10 +39,29 @@ def test_the_two_commands_stand_there_exactly() -> None:
     assert "```sh\n./dev test\n```" in text
 
 
+def python_blocks(page: Path) -> list[str]:
+    """The marked Python blocks of a page."""
+    return re.findall(r"<!-- run: python -->\n```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+
+
 def python_block() -> str:
-    found = re.search(r"<!-- run: python -->\n```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
-    assert found is not None
-    return found[1]
+    (found,) = python_blocks(README)
+    return found
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout to work in, with a bank and a shop of its own."""
+    monkeypatch.chdir(checkout(tmp_path))
+    monkeypatch.setenv("BANK_LEDGER", str(tmp_path / "ledger.db"))
+    for name in ("BANK", "JAM_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize("number", range(len(python_blocks(PYTHON))))
+def test_every_python_block_runs(number: int, elsewhere: Path) -> None:
+    exec(compile(python_blocks(PYTHON)[number], f"{PYTHON.name}, block {number + 1}", "exec"), {"__name__": "page"})
 
 
 def test_the_service_is_short() -> None:
@@ -49,13 +69,9 @@ def test_the_service_is_short() -> None:
     assert len(lines) <= 20
 
 
-def test_the_service_starts_answers_and_survives_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_service_starts_answers_and_survives_a_restart(elsewhere: Path) -> None:
     pytest.importorskip("fastapi", reason="fastapi is not installed")
     testclient = pytest.importorskip("fastapi.testclient", reason="httpx is not installed")
-    monkeypatch.chdir(checkout(tmp_path))
-    monkeypatch.setenv("BANK_LEDGER", str(tmp_path / "ledger.db"))
-    for name in ("BANK", "JAM_MODEL"):
-        monkeypatch.delenv(name, raising=False)
     application = {
         "account": "acc-1",
         "name": "Ada",

@@ -256,17 +256,16 @@ class FlowBuilder:
     def states(self) -> FlowRegion:
         """First pass: regions and states, those with the same name reported."""
         region = FlowRegion("agent", self.info.name, None)
-        self._fill(region, self.info.decl.members, "")
+        self._fill(region, self.info.decl.members, "", self.info.decl)
         self.info.flow = region
         return region
 
-    def _fill(self, region: FlowRegion, nodes: tuple[Node, ...], prefix: str) -> None:
+    def _fill(self, region: FlowRegion, nodes: tuple[Node, ...], prefix: str, anchor: Node) -> None:
+        """The states of a region; `anchor` is what holds them: the agent, the branch or the `each`."""
         kinds = (ast.StateDecl, ast.ParallelDecl, ast.FinalDecl)
         decls = [n for n in nodes if isinstance(n, kinds)]
         if region.kind != "agent" and not decls:
-            assert region.owner is not None
             action = next((n for n in nodes if isinstance(n, ast.Action)), None)
-            anchor = self._anchor(region)
             state = FlowState(ANONYMOUS, f"{prefix}{ANONYMOUS}", anchor, region, action, nodes)
             region.states[ANONYMOUS] = region.start = state
             self._bodies(state)
@@ -275,14 +274,6 @@ class FlowBuilder:
             self._declare(region, decl, prefix)
         if region.start is None and region.kind != "agent":
             region.start = next(iter(region.states.values()), None)
-
-    def _anchor(self, region: FlowRegion) -> Node:
-        assert region.owner is not None
-        if region.kind == "each":
-            assert region.owner.action is not None
-            return region.owner.action
-        assert isinstance(region.owner.decl, ast.ParallelDecl)
-        return next(b for b in ast.clauses(region.owner.decl.members, ast.Branch) if b.name.text == region.name)
 
     def _declare(self, region: FlowRegion, decl: Node, prefix: str) -> None:
         assert isinstance(decl, ast.StateDecl | ast.ParallelDecl | ast.FinalDecl)
@@ -320,22 +311,24 @@ class FlowBuilder:
         if isinstance(state.decl, ast.Branch | ast.EachAction):
             self.analysis.flow_of.setdefault(state.decl, state)
         if isinstance(state.decl, ast.ParallelDecl):
+            taken: set[str] = set()
             for branch in ast.clauses(state.decl.members, ast.Branch):
-                if any(b.name == branch.name.text for b in state.bodies):
+                if branch.name.text in taken:
                     self.report.add(
                         "JAM102", branch.name.span, f"`{branch.name.text}` is already a branch of `{state.name}`"
                     )
                     self.info.broken = True
                     continue
+                taken.add(branch.name.text)
                 body = FlowRegion("branch", branch.name.text, state)
                 state.bodies.append(body)
-                self._fill(body, branch.body, f"{state.path}/{branch.name.text}/")
+                self._fill(body, branch.body, f"{state.path}/{branch.name.text}/", branch)
                 if body.start is not None:
                     self.analysis.flow_of.setdefault(branch, body.start)
         elif isinstance(state.action, ast.EachAction):
             body = FlowRegion("each", "each", state)
             state.bodies.append(body)
-            self._fill(body, state.action.body, f"{state.path}/each/")
+            self._fill(body, state.action.body, f"{state.path}/each/", state.action)
             if body.start is not None:
                 self.analysis.flow_of.setdefault(state.action, body.start)
 

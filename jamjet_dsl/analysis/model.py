@@ -213,7 +213,7 @@ class FileScope:
 class Analysis:
     """All that is known of a program and what it imports. `files[0]` is the one that was asked for."""
 
-    __slots__ = ("agents", "diagnostics", "enums", "files", "flow_of", "records", "symbols", "types", "widened")
+    __slots__ = ("agents", "diagnostics", "enums", "files", "flow_of", "guard_work", "records", "symbols", "types", "widened")
 
     def __init__(self, diagnostics: list[Diagnostic] | None = None) -> None:
         self.files: list[FileScope] = []
@@ -232,6 +232,8 @@ class Analysis:
         written one, with `@FILE` after it where two files declare it."""
         self.flow_of: dict[Node, FlowState] = {}
         """StateDecl, ParallelDecl, FinalDecl, Branch, EachAction -> its place in the graph."""
+        self.guard_work = 0
+        """How many tests reasoning about guards has made; see `checks.cover`."""
         self.diagnostics: list[Diagnostic] = [] if diagnostics is None else diagnostics
 
     def main_agents(self) -> list[AgentInfo]:

@@ -101,14 +101,14 @@ class Binds:
             each = action
             yield Bind(action.item, symbols[action.item], lambda: self.item(each), None, "the list")
         if isinstance(action, ast.WaitEvent) and action.bind is not None and action.bind in symbols:
-            event = action.event
-            yield Bind(action.bind, symbols[action.bind], lambda: self.payload(event), None, "the event")
+            yield Bind(action.bind, symbols[action.bind], _late(self.payload, action.event), None, "the event")
+        bodies = {b.name: b for b in state.bodies}
         for clause in state.clauses:
             match clause:
                 case ast.Edge(trigger=ast.OnEvent(event=event, bind=name)) if name is not None and name in symbols:
                     yield Bind(name, symbols[name], _late(self.payload, event), None, "the event")
                 case ast.Branch(bind=name) if name is not None and name in symbols:
-                    body = next((b for b in state.bodies if b.name == clause.name.text), None)
+                    body = bodies.get(clause.name.text)
                     if body is not None:
                         yield Bind(name, symbols[name], _branch(self, clause, body), None, "the branch")
 

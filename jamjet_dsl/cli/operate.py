@@ -10,10 +10,11 @@ import click
 
 from jamjet_dsl.cli.common import db_option, existing_database, format_option, read_json
 from jamjet_dsl.cli.run import drive, engine_for, follow, report, script_option, user
+from jamjet_dsl.cli.words import jam as command_line
 from jamjet_dsl.diagnostics.errors import JamError
 
 if TYPE_CHECKING:
-    from jamjet_dsl.engine.engine import Engine
+    from jamjet_dsl.engine.engine import Engine, Run
     from jamjet_dsl.ports import RunSummary
 
 by_option = click.option(
@@ -37,9 +38,20 @@ def _move(
             summary = await move(jam)
             if detach:
                 return report(jam, jam.show(summary.run_id), form, db, detached=True)
-            return await follow(jam, jam.run(summary.run_id), form, db)
+            return await follow(jam, await _driven(jam, summary.run_id, db), form, db)
 
     return drive(go(), db)
+
+
+async def _driven(jam: Engine, run_id: str, db: str) -> Run:
+    """The run, driven here or elsewhere. If it cannot be driven, what was said to it is kept, and this is told."""
+    try:
+        return await jam.resume(run_id)
+    except JamError as error:
+        if error.code in ("JAMR204", "JAMR205"):
+            return jam.run(run_id)
+        kept = f"what you said is kept: `{command_line(db, f'resume {run_id}')}` goes on once this is mended"
+        raise JamError(error.code, error.message, error.help, (*error.details, kept)) from None
 
 
 @click.command("answer")

@@ -318,7 +318,7 @@ def _unparked(program: Program, draft: Draft, body: Body) -> None:
     if parked is None:
         return
     frame = draft.frame(parked["frame"])
-    frame.idle = 0
+    frame.idle, frame.entered_ms = 0, new.now_ms  # a `wait` that is tried again waits from now on
     done = frame.outcome is not None and frame.outcome["kind"] in ("ok", "answered")
     if frame.fault is not None and (done or program.action(frame.state) is None):
         frame.fault = None
@@ -330,7 +330,10 @@ def _unparked(program: Program, draft: Draft, body: Body) -> None:
 
 def _cancelling(program: Program, draft: Draft, body: Body) -> None:
     new = draft.state
-    new.cancelling, new.diverted, new.parked = body, "cancel", None
+    if new.cancelling is None or body["now"] or new.parked is not None:
+        # Asked again while the handler is at work: it is not to begin anew, which could do its writes twice.
+        new.diverted = "cancel"
+    new.cancelling, new.parked = body, None
 
 
 def _recovered(program: Program, draft: Draft, body: Body) -> None:
@@ -346,7 +349,14 @@ def _recovered(program: Program, draft: Draft, body: Body) -> None:
         return
     usage = body.get("usage") or {"tokens": 0, "cost": None}
     charge(draft, usage["tokens"], amount(usage["cost"]), program.agent.currency)
-    del draft.own("intents")[cmd]
+    if body["how"] == "key":
+        # What was in flight may have happened: until an attempt tells, the call stays open, as after a `Timeout`.
+        frame.error = {"error": "Crashed", "message": "the process ended before its outcome was known",
+                       "definite": False}
+        known = draft.intent(cmd)
+        known.reserve, known.unsettled = Reserve(), "indefinite"
+    else:
+        del draft.own("intents")[cmd]
     if base_of(cmd) == cmd:
         outcomes.next_attempt(draft, frame, cmd)
 

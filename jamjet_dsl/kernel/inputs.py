@@ -118,13 +118,21 @@ def failed(program: Program, state: RunState, command: Call | Think, error: str,
     writes = isinstance(command, Call) and command.effect in WRITES
     body: dict[str, Json] = {
         "cmd": command.id, "error": error, "message": message,
-        "definite": not sent or not writes or error not in INDEFINITE, **_usage(usage), "duration_ms": duration_ms,
+        "definite": not writes or (_tells(state, command, error in raises) and (not sent or error not in INDEFINITE)),
+        **_usage(usage), "duration_ms": duration_ms,
     }
     if isinstance(command, Call):
         body["tool"] = command.tool
     if retry_after_ms is not None:
         body["retry_after_ms"] = retry_after_ms
     return "failed", body
+
+
+def _tells(state: RunState, command: Call | Think, own: bool) -> bool:
+    """Whether an error can tell that the call did not happen. That nothing left this machine says so of one attempt
+    only: where an earlier one under the same key may have happened, nothing but the tool's own answer does."""
+    earlier = state.frames[frame_of(command.id)].error
+    return own or earlier is None or bool(earlier["definite"])
 
 
 def _usage(usage: Mapping[str, Json] | None) -> dict[str, Json]:

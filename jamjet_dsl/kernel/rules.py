@@ -289,6 +289,9 @@ def _facts(program: Program, state: RunState, scope: Scope, cmd: str, tool: str,
     for rule in program.agent.rules or ():
         if rule.limit is not None and program.matches(rule.limit.tools, tool):
             wanted |= _read_by(program, rule)
+    for rule in reversed(program.agent.rules or ()):
+        if rule.kind == "fact" and rule.name in wanted and rule.call is not None:  # a fact may need those before it
+            wanted = wanted.union(*(program.reads(expr) for expr in rule.call.args.values()))
     values: dict[str, Any] = {}
     shown: dict[str, Json] = {}
     for rule in program.agent.rules or ():

@@ -16,7 +16,7 @@ are tokens of kind `COMMENT`. The kind of a word is that of the keyword it may b
 from __future__ import annotations
 
 import gc
-from heapq import merge
+from operator import attrgetter
 from typing import Any
 
 from jamjet_dsl.diagnostics.model import Diagnostic
@@ -33,6 +33,8 @@ before, with JAMR003."""
 LANGUAGE_VERSION = 1
 """The newest version of the language that this tool knows."""
 
+_START = attrgetter("start")
+
 
 class Parsed:
     """What one parse gave: see the top of this module."""
@@ -48,13 +50,13 @@ class Parsed:
     @property
     def tokens(self) -> list[Token]:
         """Every token and comment in source order, the empty `$END` token last."""
-        return list(merge(self._scan.tokens, self._scan.comments, key=lambda token: token.start))
+        return sorted([*self._scan.tokens, *self._scan.comments], key=_START)
 
 
 def tokens(source: SourceFile) -> list[Token]:
     """Every token and comment of a text in source order, the empty `$END` token last."""
     found = scan(source.text)
-    return list(merge(found.tokens, found.comments, key=lambda token: token.start))
+    return sorted([*found.tokens, *found.comments], key=_START)
 
 
 def parse(source: SourceFile) -> Parsed:

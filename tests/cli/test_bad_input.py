@@ -395,13 +395,14 @@ def test_a_database_that_may_not_be_written(jam: Jam, tmp_path: Path, pay: Path)
         (tmp_path / "d").chmod(0o755)
 
 
-def test_a_journal_that_was_changed_is_noticed(jam: Jam, tmp_path: Path, pay: Path) -> None:
+@pytest.mark.parametrize("kind", ["BLOB", "TEXT"])
+def test_a_journal_that_was_changed_is_noticed(jam: Jam, tmp_path: Path, pay: Path, kind: str) -> None:
     jam("run", "pay.jam", "--input", INPUT, "--id", "r1")
     db = sqlite3.connect(tmp_path / "jam.db")
     db.execute("PRAGMA writable_schema = ON")
     for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
         db.execute(f"DROP TRIGGER {name}")
-    db.execute("UPDATE events SET body = replace(CAST(body AS TEXT), 'Ada', 'Bob') WHERE seq = 1")
+    db.execute(f"UPDATE events SET body = CAST(replace(CAST(body AS TEXT), 'Ada', 'Bob') AS {kind}) WHERE seq = 1")
     db.commit()
     db.close()
     said = jam("history", "r1")

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -85,16 +86,14 @@ def test_history_follows_a_run_until_it_ends(jam: Jam, pay: Path, tmp_path: Path
     assert json.loads(rest.splitlines()[-1])["kind"] == "finished"
 
 
-def test_a_reader_that_goes_away_is_no_error(jam: Jam, tmp_path: Path) -> None:
-    # More than fits into a pipe, so that the writer is still writing when the reader has gone.
-    (tmp_path / "a.jam").write_text(SOUND + "// a comment\n" * 20_000)
-    command = f'"{sys.executable}" -m jamjet_dsl.cli fmt - < a.jam | head -c 10'
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True
-    )
-    assert done.stderr == ""
-    assert done.returncode == 141
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "a.jam").write_text(SOUND.replace("-> big\n", "-> huge\n"))
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    child = process("check", "a.jam", cwd=tmp_path, stdout=ours)
+    _, err = child.communicate(timeout=30)
+    ours.close()
+    assert (child.returncode, err) == (141, "")
 
 
 def test_an_encoding_without_the_signs_shows_question_marks_and_no_error(pay: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 A region of the space (for each dimension the cells still possible) is split at a test that decides the formula
 at hand until the formula has one answer in the whole region; then the region is done (true) or goes on to the
 next formula (false). Regions that look alike to all formulas that follow are visited once. Work is counted and
-bounded; past the bound the answer is "unknown".
+bounded, for one question and for all questions about a program; past a bound the answer is "unknown".
 """
 
 from __future__ import annotations
@@ -12,9 +12,14 @@ from collections.abc import Sequence
 
 from jamjet_dsl.analysis.checks.atoms import Atom, Formula, Space
 from jamjet_dsl.analysis.checks.intervals import Dim
+from jamjet_dsl.analysis.model import Analysis
 
 WORK = 10_000
 """Tests evaluated for one question before the answer is unknown."""
+
+PROGRAM_WORK, WORK_PER_CHARACTER = 150_000, 4
+"""Tests evaluated for all questions about a program and what it imports. A guard takes some dozens, so this is for
+texts that were made to be slow: 64 KiB of them must be checked in a second."""
 
 
 class Cover:
@@ -30,8 +35,22 @@ class Cover:
         self.complete = True
 
 
-def first_match(formulas: Sequence[Formula], space: Space, declared: bool = True, work: int = WORK) -> Cover:
+def first_match(formulas: Sequence[Formula], space: Space, declared: bool = True) -> Cover:
     """Follows the formulas in order over the space; with `declared` false, declared ranges of types are not used."""
+    analysis = space.analysis
+    limit = min(WORK, _program_work(analysis) - analysis.guard_work)
+    found, spent = _follow(formulas, space, declared, limit)
+    analysis.guard_work += spent
+    return found
+
+
+def _program_work(analysis: Analysis) -> int:
+    return PROGRAM_WORK + WORK_PER_CHARACTER * sum(len(f.program.source.text) for f in analysis.files)
+
+
+def _follow(formulas: Sequence[Formula], space: Space, declared: bool, limit: int) -> tuple[Cover, int]:
+    """The answer, and the work that it took."""
+    work = limit
     found = Cover()
     # A declared range that leaves nothing was reported where it stands.
     begin = [dim.declared if declared and dim.declared else dim.full for dim in space.dims]
@@ -68,7 +87,7 @@ def first_match(formulas: Sequence[Formula], space: Space, declared: bool = True
                     split = region.copy()
                     split[index] = part
                     todo.append((at, split))
-    return found
+    return found, limit - work
 
 
 def satisfiable(formula: Formula, space: Space, declared: bool = True) -> bool | None:

@@ -171,7 +171,8 @@ def _winners(formulas: list[Formula], at: int, space: Space) -> list[int]:
     """The one earlier formula that covers this one, if there is one, else all that share a case with it."""
     before = range(at)
     for i in before:
-        if not first_match((formulas[i], formulas[at]), space).reached & {1}:
+        found = first_match((formulas[i], formulas[at]), space)
+        if found.complete and 1 not in found.reached:
             return [i]
     return [i for i in before if satisfiable(("&&", (formulas[i], formulas[at])), space) is not False]
 

@@ -64,8 +64,9 @@ class Liveness:
             at_end = after.get(region, 0) | self.always
             for state in self._solve(region, at_end):
                 yield from self._dead(state, at_end)
+                joined = self._after_action(state, at_end) if state.bodies else 0
                 for body in state.bodies:
-                    after[body] = self._after_action(state, at_end) if body.kind == "branch" else 0
+                    after[body] = joined if body.kind == "branch" else 0
 
     def _solve(self, region: FlowRegion, at_end: int) -> list[FlowState]:
         """Finds what is live where each state of a region is entered; the states that are reached."""
