@@ -1,4 +1,4 @@
-"""JamJet: a small language for agents that survive. Checked before they run, checkpointed at every step.
+"""A small language for agents that survive. Checked before they run, checkpointed at every step.
 
     from jamjet_dsl import Engine, compile_file
 

@@ -44,7 +44,7 @@ ExprJson: TypeAlias = list[Any]
     ["call", FUNCTION, E, ...]    a built-in: `size`, `matches`, ..., methods with the receiver first
     ["fn", NAME, E, ...]          a declared fn
     ["widen", "decimal"|"float", E]   an int where a decimal (or float) is declared
-    ["calls", TOOL] ["history", "attempted"|"succeeded"|"failed", TOOL, {ARG: E}]   counts in this run
+    ["calls", TOOL] ["history", "attempted"|"succeeded"|"failed"|"denied", TOOL, {ARG: E}]   counts in this run
     ["attested", E]  ["untrusted", E]                          provenance of a path
     ["text", PART, ...]           a template: a string, or ["show", E]
 

@@ -24,7 +24,7 @@ MAX_SAFE_INT = 2**53 - 1
 MAX_NODES = 10_000
 """The most parts of one expression, as the evaluator has it."""
 
-_HISTORY = ("attempted", "succeeded", "failed")
+_HISTORY = ("attempted", "succeeded", "failed", "denied")
 _TEXT_SYMBOLS = frozenset({"option", "state", "error", "tool", "agent", "model", "event", "emits"})
 """Kinds of names that stand for their own text: `review.option == approve`, `state == paid`."""
 

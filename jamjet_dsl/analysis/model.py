@@ -232,8 +232,8 @@ class Analysis:
         written one, with `@FILE` after it where two files declare it."""
         self.flow_of: dict[Node, FlowState] = {}
         """StateDecl, ParallelDecl, FinalDecl, Branch, EachAction -> its place in the graph."""
-        self.guard_work = 0
-        """How many tests reasoning about guards has made; see `checks.cover`."""
+        self.guard_work: int | None = None
+        """How many tests reasoning about guards may still make, once it has begun; see `checks.cover`."""
         self.diagnostics: list[Diagnostic] = [] if diagnostics is None else diagnostics
 
     def main_agents(self) -> list[AgentInfo]:

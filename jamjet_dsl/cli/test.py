@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +17,7 @@ from jamjet_dsl.cli.common import (
     format_option,
     print_json,
     program_files,
+    read_stdin,
     split_agent,
     tell,
 )
@@ -32,22 +35,17 @@ if TYPE_CHECKING:
 @debug_option
 def test_command(files: tuple[str, ...], match: str | None, form: str) -> int:
     """Run the tests in programs. Nothing outside is called: tools, models and people are mocked, time is simulated."""
-    from jamjet_dsl.cli.text import load
-    from jamjet_dsl.engine.testing import run_tests
-
     began = time.perf_counter()
     results: list[TestResult] = []
     code = OK
     for name in program_files(files):
+        found: list[TestResult] = []
         try:
-            found = run_tests(load(name), match)
+            found.extend(_results(name, match))
         except JamError as error:
-            if error.code == "JAMR005" and split_agent(name)[1] is None:
-                # A file of tools has no agent, and so no tests.
-                continue
             tell(error)
             code = max(code, exit_code(error))
-            continue
+        found.sort(key=lambda r: r.line)
         results += found
         if form == "human":
             for result in found:
@@ -61,6 +59,22 @@ def test_command(files: tuple[str, ...], match: str | None, form: str) -> int:
     elif code == OK:
         click.echo("no tests found" + (f" with {plain(match)} in their title" if match else ""))
     return max(code, FOUND if failed or not results else OK)
+
+
+def _results(name: str, match: str | None) -> Iterator[TestResult]:
+    """The tests of all agents of a file, or of one; a file of tools has no agent, and so no tests.
+
+    Raises ProgramRefused (JAMR004) for a program with errors, JAMR005 for an agent that is not there.
+    """
+    from jamjet_dsl.compiler import ProgramRefused, analyse_text, check_file, lower_for_drawing
+    from jamjet_dsl.engine.testing import run_tests
+
+    path, agent = split_agent(name)
+    checked = analyse_text(read_stdin(), "<stdin>", folder=os.getcwd()) if path == "-" else check_file(path)
+    if checked.has_errors:
+        raise ProgramRefused(path, checked.diagnostics)
+    for wanted in [agent] if agent is not None else [a.name for a in checked.analysis.main_agents()]:
+        yield from run_tests(lower_for_drawing(checked, wanted), match)
 
 
 def _human(result: TestResult) -> str:

@@ -97,10 +97,11 @@ def spent(view_spent: Mapping[str, Any], budget: Mapping[str, Any]) -> str:
 
 
 def jam(db: str, rest: str) -> str:
-    """A command to copy, with --db where the default would be another database."""
+    """A command to copy, with --db where the default would be another database. JAM_COMMAND is how `jam` was called."""
+    command = os.environ.get("JAM_COMMAND") or "jam"
     if os.path.normpath(db) == "jam.db" or os.environ.get("JAM_DB") == db:
-        return f"jam {rest}"
-    return f"jam {rest} --db {shlex.quote(db)}"
+        return f"{command} {rest}"
+    return f"{command} {rest} --db {shlex.quote(db)}"
 
 
 def question(body: Mapping[str, Any]) -> dict[str, Any]:

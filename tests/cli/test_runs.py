@@ -229,3 +229,12 @@ def test_no_tests_at_all_is_a_failure_that_says_so(jam: Jam, tmp_path: Path) -> 
     assert jam("test", "a.jam:nobody").code == 1
     (tmp_path / "a.jam").write_text(SOUND)
     assert (jam("test", "a.jam:nobody").code, "JAMR005" in jam("test", "a.jam:nobody").err) == (2, True)
+
+
+def test_the_tests_of_all_agents_of_a_file_are_run_in_their_order(jam: Jam, pay: Path) -> None:
+    other = PAY.replace("agent payer", "agent other").replace("for payer", "for other").partition("agent other")
+    pay.write_text(PAY + "".join(other[1:]).replace("nobody pays", "nobody else pays"))
+    assert jam("check", "pay.jam").code == 0
+    said = jam("test", "pay.jam", "--format", "json").json
+    assert [(t["agent"], t["passed"]) for t in said["tests"]] == [("payer", True)] * 2 + [("other", True)] * 2
+    assert len(jam("test", "pay.jam:other", "--format", "json").json["tests"]) == 2

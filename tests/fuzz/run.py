@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import random
 import re
 import subprocess
@@ -57,7 +58,7 @@ class Campaign:
         path.write_bytes(data)
         self.failures[place] = path
         print(f"FAILURE {place}: {error}")
-        print(f"  again: python -m tests.fuzz.run --again {path.relative_to(ROOT)}", flush=True)
+        print(f"  again: python -m tests.fuzz.run --again {os.path.relpath(path, ROOT)}", flush=True)
 
 
 def latency(campaign: Campaign, rng: random.Random) -> None:
@@ -99,7 +100,7 @@ def guided(seconds: int, seed: int) -> tuple[int, int]:
             KEPT.mkdir(parents=True, exist_ok=True)
             for found in (p for kind in ("crash-*", "timeout-*", "oom-*") for p in Path(folder).glob(kind)):
                 (KEPT / f"{found.name}.jam").write_bytes(found.read_bytes())
-                print(f"FAILURE {found.name.partition('-')[0]}: kept in {KEPT.relative_to(ROOT)}/{found.name}.jam")
+                print(f"FAILURE {found.name.partition('-')[0]}: kept in {os.path.relpath(KEPT, ROOT)}/{found.name}.jam")
             print("\n".join(done.stderr.splitlines()[-15:]), file=sys.stderr)
         return int(ran[1]) if ran else 0, failures
 

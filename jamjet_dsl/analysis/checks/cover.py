@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 from jamjet_dsl.analysis.checks.atoms import Atom, Formula, Space
 from jamjet_dsl.analysis.checks.intervals import Dim
-from jamjet_dsl.analysis.model import Analysis
 
 WORK = 10_000
 """Tests evaluated for one question before the answer is unknown."""
@@ -38,14 +37,12 @@ class Cover:
 def first_match(formulas: Sequence[Formula], space: Space, declared: bool = True) -> Cover:
     """Follows the formulas in order over the space; with `declared` false, declared ranges of types are not used."""
     analysis = space.analysis
-    limit = min(WORK, _program_work(analysis) - analysis.guard_work)
-    found, spent = _follow(formulas, space, declared, limit)
-    analysis.guard_work += spent
+    if analysis.guard_work is None:
+        size = sum(len(f.program.source.text) for f in analysis.files)
+        analysis.guard_work = PROGRAM_WORK + WORK_PER_CHARACTER * size
+    found, spent = _follow(formulas, space, declared, min(WORK, analysis.guard_work))
+    analysis.guard_work -= spent
     return found
-
-
-def _program_work(analysis: Analysis) -> int:
-    return PROGRAM_WORK + WORK_PER_CHARACTER * sum(len(f.program.source.text) for f in analysis.files)
 
 
 def _follow(formulas: Sequence[Formula], space: Space, declared: bool, limit: int) -> tuple[Cover, int]:

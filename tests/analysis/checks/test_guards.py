@@ -14,7 +14,7 @@ from jamjet_dsl.analysis.checks.atoms import Space
 from jamjet_dsl.analysis.checks.cover import first_match
 from jamjet_dsl.analysis.checks.guards import check_guards
 from jamjet_dsl.analysis.model import AgentInfo, Analysis, FlowRegion, FlowState, Symbol, Type
-from jamjet_dsl.compiler import check_text
+from jamjet_dsl.compiler import analyse_text, check_text
 from jamjet_dsl.source import SourceFile, Span
 from jamjet_dsl.syntax import ast
 from jamjet_dsl.syntax.node import walk
@@ -492,3 +492,24 @@ def test_the_value_that_is_written_has_no_edge(case):
     for end in map(Decimal, ends):
         assert not any(compare(op, end, Decimal(value)) for (op, _), value in zip(tests, values, strict=True)), message
         assert variable != "score" or 300 <= end <= 850
+
+
+def test_reasoning_about_guards_is_bounded_for_a_whole_program() -> None:
+    guards = "when a&&b||c&&d||e&&f||g&&h||i&&j||k&&l->s0 " + "".join(
+        f"when {x}&&{y}&&{z}->s0 " for x, y, z in ("abm", "cdn", "efo", "ghp")
+    )
+    states = "".join(f"{'' if n else 'start '}state s{n} {{ {guards} -> s{n + 1} }}\n" for n in range(300))
+    inputs = ", ".join(f"{name}: bool" for name in "abcdefghijklmnop")
+    result = analyse_text(f"agent slow version 1 {{ input {inputs}\n{states} final s300 {{}} }}")
+    proved = [d for d in result.diagnostics if d.code == "JAM504"]
+    assert proved[0].message.startswith("`a&&b&&m` is never reached")
+    assert 4 <= len(proved) < 400
+    assert result.analysis.guard_work is not None
+    assert result.analysis.guard_work > -1000
+
+
+def test_three_hundred_ordinary_states_are_all_reasoned_about() -> None:
+    guards = "when a > 5 && b -> s0  when a > 7 && b -> s0"
+    states = "".join(f"{'' if n else 'start '}state s{n} {{ {guards} -> s{n + 1} }}\n" for n in range(300))
+    found = check_text(f"agent quick version 1 {{ input a: int, b: bool\n{states} final s300 {{}} }}")
+    assert sum(d.code == "JAM504" for d in found) == 300

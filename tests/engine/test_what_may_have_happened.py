@@ -1,0 +1,180 @@
+"""A call that may have happened is never an ordinary error, whatever a later attempt says; and other ways in which a
+second try must not do something twice."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from jamjet_dsl import Engine, SimClock, ToolError, compile_text
+from jamjet_dsl.engine.handle import Run
+from jamjet_dsl.kernel.machine import apply, fold
+from jamjet_dsl.kernel.model import Event
+from jamjet_dsl.kernel.program import Program
+from jamjet_dsl.kernel.recovery import recover
+from jamjet_dsl.store.memory import MemoryStore
+
+PAY = """
+tool look(k: string) -> string? {{ effect reads  timeout 5s }}
+tool pay(to: string) -> string {{ effect irreversible  key run.id  {confirm}  timeout 5s  raises Rejected }}
+agent payer {{
+  output receipt: string?
+  budget {{ steps 9  exceeded -> stopped }}
+  policy {{ allow look  allow pay without approval because "a test" }}
+  start state paying {{
+    call pay("ann") as receipt  retry Timeout 1 times
+    on error any -> declined
+    on in_doubt  -> unsure
+    -> paid
+  }}
+  final  paid {{ receipt = receipt }}
+  failed declined {{ }}
+  failed unsure {{ }}
+  failed stopped {{ }}
+}}
+"""
+
+
+def pay(confirm: str = "") -> Any:
+    return compile_text(PAY.format(confirm=confirm))
+
+
+async def end(program: Any, *errors: ToolError, looked: str | None = None) -> tuple[str, int]:
+    """The final state when the attempts fail like this, one after another, and how many there were."""
+    left = list(errors)
+    attempts = 0
+
+    async def paying(to: str) -> str:
+        nonlocal attempts
+        attempts += 1
+        if left:
+            raise left.pop(0)
+        return "r1"
+
+    async def look(k: str) -> str | None:
+        return looked
+
+    async with Engine(MemoryStore(), tools={"pay": paying, "look": look}) as jam:
+        view = await (await jam.start(program, {})).wait()
+        return view.state, attempts
+
+
+TIMEOUT = ToolError("Timeout", "no answer")
+
+
+@pytest.mark.parametrize("later", ["RateLimited", "Unavailable", "InvalidInput"])
+async def test_a_later_attempt_that_was_not_let_in_says_nothing_of_the_one_before(later: str) -> None:
+    assert await end(pay(), TIMEOUT, ToolError(later, "busy")) == ("unsure", 2)
+
+
+async def test_a_later_attempt_that_never_left_says_nothing_of_the_one_before() -> None:
+    never_left = ToolError("Crashed", "no route", definite=True)
+    assert await end(pay(), never_left) == ("declined", 1)
+    assert await end(pay(), TIMEOUT, never_left) == ("unsure", 2)
+
+
+async def test_the_tools_own_answer_under_the_same_key_settles_it() -> None:
+    assert await end(pay(), TIMEOUT, ToolError("Rejected", "no")) == ("declined", 2)
+
+
+async def test_what_confirm_knows_settles_it() -> None:
+    confirmed = pay("confirm look(run.id)")
+    busy = ToolError("RateLimited", "busy")
+    assert await end(confirmed, TIMEOUT, busy, looked="r0") == ("paid", 2)
+    assert await end(confirmed, TIMEOUT, busy, looked=None) == ("declined", 2)
+
+
+async def test_after_a_recovery_by_key_an_attempt_that_was_not_let_in_leaves_it_open() -> None:
+    store, gate = MemoryStore(), asyncio.Event()
+
+    async def hangs(to: str) -> str:
+        await gate.wait()
+        return "r1"
+
+    async with Engine(store, tools={"pay": hangs}) as jam:
+        run = await jam.start(pay(), {}, id="r")
+        journal = list(jam.history(run.id))
+        gate.set()
+        await run.wait()
+    compiled = pay()
+    program = Program.of(compiled.definition)
+    state = fold(program, "r", journal)
+    for record in recover(program, state):
+        state = apply(program, state, Event("r", state.seq + 1, state.now_ms, record.kind, record.body))
+    from jamjet_dsl.kernel import inputs
+    from jamjet_dsl.kernel.machine import decide
+
+    def happen(kind: str, body: dict[str, Any]) -> None:
+        nonlocal state
+        state = apply(program, state, Event("r", state.seq + 1, state.now_ms, kind, body))
+
+    (call,) = decide(program, state)
+    happen("intent", call.intent)  # type: ignore[union-attr, arg-type]
+    happen(*inputs.failed(program, state, call, "RateLimited", "busy"))  # type: ignore[arg-type]
+    (record,) = decide(program, state)
+    assert record.kind == "in_doubt"  # type: ignore[union-attr]
+
+
+CLEAN = """
+tool put(n: string) -> int { effect writes  key n  timeout 1h }
+agent worker {
+  output n: int
+  budget { steps 9  exceeded -> stopped }
+  policy { allow put }
+  on error any -> stopped
+  on in_doubt  -> stopped
+  on cancel    -> clean
+  start state work { call put("work")  -> more }
+  state more  { call put("more")   -> done }
+  state clean { call put("clean")  -> done }
+  final  done { n = 1 }
+  failed stopped { n = 0 }
+}
+"""
+
+
+async def test_a_second_cancellation_does_not_begin_the_clean_up_again() -> None:
+    gates = {"work": asyncio.Event(), "clean": asyncio.Event()}
+    calls: list[str] = []
+
+    async def put(n: str) -> int:
+        calls.append(n)
+        await gates[n].wait()
+        return 1
+
+    async with Engine(MemoryStore(), tools={"put": put}) as jam:
+        run: Run = await jam.start(compile_text(CLEAN), {})
+        await jam.cancel(run.id, by="ann")
+        gates["work"].set()
+        while calls != ["work", "clean"]:
+            await asyncio.sleep(0.005)
+        await jam.cancel(run.id, by="ann")
+        gates["clean"].set()
+        view = await run.wait()
+        assert (view.status, view.state, calls) == ("cancelled", "done", ["work", "clean"])
+
+
+WAIT = """
+agent patient {
+  output n: int
+  event go(x: int)
+  budget { steps 9  exceeded -> stopped }
+  start state waiting { wait for event go(e) timeout 10m  -> done }
+  final  done { n = e.x }
+  failed stopped { n = 0 }
+}
+"""
+
+
+async def test_a_wait_that_timed_out_waits_anew_when_it_is_retried() -> None:
+    clock = SimClock()
+    async with Engine(MemoryStore(), clock=clock) as jam:
+        run = await jam.start(compile_text(WAIT), {})
+        await clock.advance(11 * 60_000)
+        assert (await run.wait()).status == "parked"
+        await jam.retry(run.id, by="ann")
+        assert (await run.wait()).status == "waiting"
+        await jam.send(run.id, "go", {"x": 3})
+        assert (await run.wait()).output == {"n": 3}
