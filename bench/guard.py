@@ -42,9 +42,9 @@ def measure(flags: int) -> float:
 
 def main() -> None:
     """Prints one line for each number of flags."""
-    print(GUARD)  # noqa: T201
+    print(GUARD)
     for flags, limit in LIMITS_US.items():
-        print(f"  {flags} flags: {measure(flags):.2f} µs (to reach: {limit:g} µs)")  # noqa: T201
+        print(f"  {flags} flags: {measure(flags):.2f} µs (to reach: {limit:g} µs)")
 
 
 if __name__ == "__main__":

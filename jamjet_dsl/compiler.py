@@ -13,7 +13,7 @@ import re
 from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
-from jamjet_dsl.analysis.model import Analysis
+from jamjet_dsl.analysis.model import AgentInfo, Analysis
 from jamjet_dsl.analysis.report import Report
 from jamjet_dsl.analysis.resolve import Unit, report_unused, resolve
 from jamjet_dsl.diagnostics.errors import JamError
@@ -314,7 +314,7 @@ def compile_file(path: str | os.PathLike[str], agent: str | None = None) -> Comp
     """Compiles a program for one of its agents (its only one, or else the first).
 
     Raises JamError: JAMR001 to JAMR003 if it cannot be read, `ProgramRefused` (JAMR004) if it has errors, JAMR005 if
-    it has no such agent.
+    it has no such agent, JAMR501 for an expression that is too large to be evaluated.
     """
     return _compile(check_file(path), os.fspath(path), agent)
 
@@ -333,10 +333,20 @@ def compile_text(
 def _compile(result: CheckResult, name: str, agent: str | None) -> Compiled:
     if result.has_errors:
         raise ProgramRefused(name, result.diagnostics)
-    return _lowered(result, name, agent)
+    from jamjet_dsl.analysis.lower import lower_with_places
+    from jamjet_dsl.kernel.expr import compile_expr
+
+    compiled, expressions = lower_with_places(result.analysis, _chosen(result, name, agent))
+    fns = {**compiled.definition.fns, **compiled.test_fns}
+    for expr, span in expressions:  # so that what is too large is known before anything runs
+        try:
+            compile_expr(expr, fns)
+        except JamError as error:
+            raise JamError(error.code, f"{span}: {error.message}", error.help, error.details) from None
+    return compiled
 
 
-def _lowered(result: CheckResult, name: str, agent: str | None) -> Compiled:
+def _chosen(result: CheckResult, name: str, agent: str | None) -> AgentInfo:
     agents = result.analysis.main_agents()
     if not agents:
         raise JamError("JAMR005", f"{name} declares no agent", help="declare one: `agent NAME version 1 { … }`")
@@ -344,9 +354,7 @@ def _lowered(result: CheckResult, name: str, agent: str | None) -> Compiled:
     if chosen is None:
         known = ", ".join(f"`{a.name}`" for a in agents)
         raise JamError("JAMR005", f"{name} has no agent `{agent}`", help=f"its agents are {known}")
-    from jamjet_dsl.analysis.lower import lower
-
-    return lower(result.analysis, chosen)
+    return chosen
 
 
 def read_program(path: str) -> str:
@@ -371,4 +379,6 @@ def lower_for_drawing(result: CheckResult, agent: str | None = None) -> Compiled
     name = result.analysis.files[0].program.source.name if result.analysis.files else "the program"
     if blocking:
         raise ProgramRefused(name, result.diagnostics)
-    return _lowered(result, name, agent)
+    from jamjet_dsl.analysis.lower import lower
+
+    return lower(result.analysis, _chosen(result, name, agent))

@@ -298,8 +298,8 @@ class ToolError(Exception):
 class ToolHost(Protocol):
     """Performs calls. Raises ToolError with a standard or declared error name."""
 
-    async def call(self, call: Call, context: ToolContext) -> Any:
-        """The tool's result as it gave it."""
+    async def call(self, call: Call, context: ToolContext, wanted: Callable[[], bool] | None = None) -> Any:
+        """The tool's result as it gave it. A call that had to wait begins only if it is still `wanted` then."""
         ...
 
     def blocking(self, tool: str) -> bool:

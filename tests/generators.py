@@ -52,7 +52,7 @@ _SAMPLES = {
     ],
     "BYTES": ['b"\\x00"', "b'abc'"],
 }
-_SPACES = [" "] * 12 + ["  ", "\t", "\n", "\n", "\n\n", "\n\n\n  \t\n", "\r\n", " \n    "]
+_SPACES = [" "] * 12 + ["  ", "\t", "\n", "\n", "\n\n", "\n\n\n  \t\n", "\r\n", "\f", " \n    "]
 _COMMENTS = [
     " // why\n",
     "\n// a line of its own\n",

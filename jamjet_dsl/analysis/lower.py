@@ -8,11 +8,17 @@ from jamjet_dsl.analysis.lower_parts import Parts
 from jamjet_dsl.analysis.lower_policy import lower_policy
 from jamjet_dsl.analysis.model import AgentInfo, Analysis, FlowRegion, FlowState
 from jamjet_dsl.analysis.types import ERROR
+from jamjet_dsl.source import Span
 from jamjet_dsl.syntax import ast
 
 
 def lower(analysis: Analysis, main: AgentInfo) -> d.Compiled:
-    """The definition of an agent of a program that was checked without errors, and its side tables.
+    """The definition of an agent of a program that was checked without errors, and its side tables."""
+    return lower_with_places(analysis, main)[0]
+
+
+def lower_with_places(analysis: Analysis, main: AgentInfo) -> tuple[d.Compiled, list[tuple[d.ExprJson, Span]]]:
+    """As `lower`; and every expression in it with its place in the source.
 
     The same program gives the same bytes: everything is gone through in the order of the source.
     """
@@ -22,6 +28,7 @@ def lower(analysis: Analysis, main: AgentInfo) -> d.Compiled:
     agents: dict[str, d.Agent] = {}
     for decl in parts.agents:  # grows while child agents are met
         info = infos[decl]
+        parts.currency = info.currency or "USD"
         agents[info.name] = AgentLowering(info, parts).agent()
     definition = d.Definition(
         main=main.name,
@@ -33,8 +40,9 @@ def lower(analysis: Analysis, main: AgentInfo) -> d.Compiled:
         fns={name: fn for name, fn in parts.fns.items() if fn is not None},
     )
     spans, docs = dict(parts.spans), dict(parts.docs)
+    parts.currency = main.currency or "USD"
     tests = tuple(_test(t, parts) for t in _tests_of(analysis, main))
-    return d.Compiled(
+    compiled = d.Compiled(
         definition=definition,
         sources={parts.file(f.program.source.name): f.program.source.text for f in analysis.files},
         spans=spans,
@@ -42,6 +50,7 @@ def lower(analysis: Analysis, main: AgentInfo) -> d.Compiled:
         tests=tests,
         test_fns={name: fn for name, fn in parts.fns.items() if fn is not None and name not in definition.fns},
     )
+    return compiled, parts.lowered
 
 
 class AgentLowering:

@@ -28,6 +28,10 @@ class Parts:
 
     def __init__(self, analysis: Analysis) -> None:
         self.analysis = analysis
+        self.currency = "USD"
+        """The currency of the agent that is being lowered, for the sum of no money at all."""
+        self.lowered: list[tuple[d.ExprJson, Span]] = []
+        """Every expression that was lowered, with its place; bodies of functions are parts of what calls them."""
         self.tools: dict[str, d.Tool | None] = {}
         self.models: dict[str, d.ModelDef] = {}
         self.records: dict[str, d.Record] = {}
@@ -155,7 +159,12 @@ class Parts:
 
     def expr(self, node: ast.Expr) -> d.ExprJson:
         """An expression; the functions, records and enums in it get into the definition."""
-        lowered = lower_expr(node, self.analysis)
+        lowered = self._expr(node)
+        self.lowered.append((lowered, node.span))
+        return lowered
+
+    def _expr(self, node: ast.Expr) -> d.ExprJson:
+        lowered = lower_expr(node, self.analysis, currency=self.currency)
         self.need(lowered)
         return lowered
 
@@ -184,7 +193,7 @@ class Parts:
         self.fns[name] = None
         decl = self._fn_decls[name]
         self.fns[name] = d.Fn(
-            params=self.fields(decl.params), result=self.written(decl.result), body=self.expr(decl.body)
+            params=self.fields(decl.params), result=self.written(decl.result), body=self._expr(decl.body)
         )
 
     # ---- tools and models

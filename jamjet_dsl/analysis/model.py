@@ -213,7 +213,18 @@ class FileScope:
 class Analysis:
     """All that is known of a program and what it imports. `files[0]` is the one that was asked for."""
 
-    __slots__ = ("agents", "diagnostics", "enums", "files", "flow_of", "guard_work", "records", "symbols", "types", "widened")
+    __slots__ = (
+        "agents",
+        "diagnostics",
+        "enums",
+        "files",
+        "flow_of",
+        "guard_work",
+        "records",
+        "symbols",
+        "types",
+        "widened",
+    )
 
     def __init__(self, diagnostics: list[Diagnostic] | None = None) -> None:
         self.files: list[FileScope] = []

@@ -168,7 +168,16 @@ class Names:
         if number(bounds[0]) > number(bounds[1]):
             self.report.add("JAM408", range_.span, "no value lies in this range", help="put the smaller end first")
             return type_
-        return type_._replace(low=bounds[0], high=bounds[1])
+        ranged = type_._replace(low=bounds[0], high=bounds[1])
+        if type_.kind != "money":
+            return ranged
+        ends = (range_.low, range_.high)
+        currencies = [e.value[1] for e in ends if isinstance(e, ast.Lit) and isinstance(e.value, tuple)]
+        if currencies[0] != currencies[-1]:
+            help = "write both ends in the same currency"
+            self.report.add("JAM401", range_.span, f"a range from {currencies[0]} to {currencies[-1]}", help=help)
+            return type_
+        return ranged._replace(currency=currencies[0])
 
     def _bound(self, kind: str, node: ast.Expr) -> object:
         """An end of a range: an int for int and list, a float for float, exact text for decimal and money."""

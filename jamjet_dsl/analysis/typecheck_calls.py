@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 HISTORY = frozenset({"attempted", "succeeded", "failed"})
 PROVENANCE = frozenset({"attested", "untrusted"})
 IN_RULES = HISTORY | PROVENANCE
-IN_TESTS = frozenset({"calls", "denied"}) | HISTORY
+COUNTS = HISTORY | {"denied"}
+"""Those that count calls with given arguments; the kernel counts denials for tests only."""
+IN_TESTS = COUNTS | {"calls"}
 """The special forms that mean something in rules of a policy, and in tests and checks; `has` does everywhere."""
 
 _WHERE = dict.fromkeys(IN_RULES, "in the rules of a policy") | dict.fromkeys(IN_TESTS, "in tests and checks")
@@ -264,11 +266,11 @@ def _special(checker: ExprChecker, node: ast.FnCall) -> Type:
     tool = _tool(checker, name, first)
     params = {p.name.text: p for p in tool.params} if tool is not None else {}
     for arg in node.args[1:]:
-        if arg.name is None or name not in HISTORY:
+        if arg.name is None or name not in COUNTS:
             checker.infer(arg.value)
-            help = "`attempted(T, amount = x)`" if name in HISTORY else f"`{name}(T)`"
+            help = f"`{name}(T, amount = x)`" if name in COUNTS else f"`{name}(T)`"
             checker.problem(
-                "JAM108", arg, f"`{name}` takes a tool" + (" and named arguments" if name in HISTORY else ""), help
+                "JAM108", arg, f"`{name}` takes a tool" + (" and named arguments" if name in COUNTS else ""), help
             )
         elif tool is not None and arg.name.text not in params:
             help = checker.report.meant(arg.name.text, params)

@@ -175,7 +175,13 @@ class TestChecker:
 
     def _answer(self, response: ast.Answers, ask: ast.AskAction) -> None:
         options = [name for name, _ in options_of(ask)]
+        timed = ast.clause(ask.options, ast.TimeoutClause) is not None
+        if response.option.text == "timeout" and timed:  # nobody answers in time
+            if response.form is not None:
+                self._problem(response.form, "a timeout has no form", "remove it")
+            return
         if response.option.text not in options:
+            options += ["timeout"] if timed else []
             self._unknown(response.option, "option", options, "this question")
         form = ast.clause(ask.options, ast.AnswerOpt)
         fields = form.fields if form is not None else ()

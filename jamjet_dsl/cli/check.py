@@ -12,11 +12,11 @@ import click
 from jamjet_dsl.cli.common import (
     FOUND,
     OK,
-    USAGE,
     colour,
     debug_option,
     exit_code,
     format_option,
+    print_json,
     program_files,
     read_stdin,
     split_agent,
@@ -126,14 +126,15 @@ def _draw(results: list[CheckResult], found: list[Diagnostic], target: str) -> N
 
 @click.command("explain")
 @click.argument("code")
+@format_option("human", "json")
 @debug_option
-def explain_command(code: str) -> int:
+def explain_command(code: str, form: str) -> int:
     """What a code means, with a failing example and its fix."""
     from jamjet_dsl.diagnostics.explain import explain
 
-    try:
-        click.echo(explain(code.upper()).rstrip())
-    except JamError as error:
-        tell(error)
-        return USAGE
+    page = explain(code).rstrip()
+    if form == "json":
+        print_json({"code": page.removeprefix("# ").partition(":")[0], "page": page})
+    else:
+        click.echo(page)
     return OK

@@ -106,22 +106,21 @@ def history_command(ctx: click.Context, run_id: str, follow: bool, form: str) ->
     """The journal of a run: every decision, intent and outcome, in order."""
     from dataclasses import asdict
 
-    from jamjet_dsl.cli.timeline import edge_texts, line_of
+    from jamjet_dsl.cli.timeline import Timeline
     from jamjet_dsl.kernel.model import ENDED
 
     with opened(ctx) as (jam, _db):
         run_id = jam.run(run_id).id
-        edges = edge_texts(jam.program(run_id).definition)
-        after, started = 0, None
+        timeline = Timeline(jam.program(run_id).definition)
+        after = 0
         while True:
             # Asked before the journal is read: what a run appends when it ends is then in what is read.
             ended = jam.store.summary(run_id).status in ENDED
             for event in jam.history(run_id, after):
                 after = event.seq
-                started = event.at_ms if started is None else started
                 if form == "json":
                     print_json(asdict(event))
-                elif line := line_of(event, started, edges):
+                elif line := timeline.line(event):
                     click.echo(line)
             if not follow or ended:
                 return OK

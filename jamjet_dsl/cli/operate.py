@@ -35,10 +35,11 @@ def _move(
 
     async def go() -> int:
         async with engine_for(db, script) as jam:
+            began = jam.clock.now_ms()
             summary = await move(jam)
             if detach:
                 return report(jam, jam.show(summary.run_id), form, db, detached=True)
-            return await follow(jam, await _driven(jam, summary.run_id, db), form, db)
+            return await follow(jam, await _driven(jam, summary.run_id, db), form, db, began)
 
     return drive(go(), db)
 

@@ -13,22 +13,23 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """Follows one run on stderr. `close` leaves the lines and takes the moving part away."""
+    """Follows one run on stderr: what is journaled from `since_ms` on, and where it stands. `close` leaves the lines
+    and takes the moving part away."""
 
-    def __init__(self, jam: Engine, run_id: str) -> None:
+    def __init__(self, jam: Engine, run_id: str, since_ms: int = 0) -> None:
         from rich.console import Console
         from rich.status import Status
 
-        from jamjet_dsl.cli.timeline import edge_texts
+        from jamjet_dsl.cli.timeline import Timeline
 
         self._jam = jam
         self._run_id = run_id
+        self._since_ms = since_ms
         self._console = Console(stderr=True, highlight=False, emoji=False)
         self._status = Status("starting", console=self._console, spinner="dots")
         self._status.start()
-        self._edges = edge_texts(jam.program(run_id).definition)
+        self._timeline = Timeline(jam.program(run_id).definition)
         self._seen = 0
-        self._started: int | None = None
 
     async def watch(self, run: Run) -> None:
         """Until the run ends or the task is cancelled."""
@@ -42,15 +43,11 @@ class Progress:
             self._say(event)
 
     def _say(self, event: Event) -> None:
-        from jamjet_dsl.cli.timeline import line_of
-
         if event.seq <= self._seen:
             return
         self._seen = event.seq
-        if self._started is None:
-            self._started = event.at_ms
-        text = line_of(event, self._started, self._edges)
-        if text:
+        text = self._timeline.line(event)
+        if text and event.at_ms >= self._since_ms:
             self._console.print(text, markup=False, no_wrap=True, overflow="ellipsis", crop=True)
         view = self._jam.show(self._run_id)
         doing = "waits in" if view.status == "waiting" else "in"

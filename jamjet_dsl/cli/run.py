@@ -86,6 +86,9 @@ def run_command(
     db = database(ctx, path)
     if form == "human":
         click.echo(click.style(f"db {db}", dim=True), err=True)
+        if any(rule.kind == "redact" for rule in compiled.definition.agent.rules or ()):
+            note = "note: what `redact` names stays out of the journal; the database keeps it apart, not encrypted"
+            click.echo(click.style(note, dim=True), err=True)
     folder = os.path.dirname(os.path.abspath(path)) if path != "-" else os.getcwd()
 
     async def go() -> int:
@@ -132,6 +135,7 @@ def resume_command(
 
     async def go() -> int:
         async with engine_for(db, script, durability) as jam:
+            began = jam.clock.now_ms()
             if everything:
                 runs, problems = await jam.resume_all()
                 for error in problems.values():
@@ -140,7 +144,7 @@ def resume_command(
                     click.echo("nothing to resume: no run has anything to do now", err=True)
             else:
                 runs, problems = await _resumed(jam, ids)
-            codes = [await follow(jam, run, form, db) for run in runs]
+            codes = [await follow(jam, run, form, db, began) for run in runs]
             return max([*codes, *(exit_code(e) for e in problems.values())], default=OK)
 
     return drive(go(), db)
@@ -171,7 +175,9 @@ def worker_command(ctx: click.Context, script: str | None, durability: str) -> i
     async def go() -> int:
         async with engine_for(db, script, durability) as jam:
             click.echo(f"working on {db}; Ctrl-C stops", err=True)
-            await jam.work()
+            # To be stopped is how a worker ends: leaving this block gives up its leases.
+            with contextlib.suppress(asyncio.CancelledError):
+                await jam.work()
         return OK
 
     return drive(go(), db)
@@ -215,12 +221,12 @@ def drive(work: Coroutine[Any, Any, int], db: str) -> int:
     return asyncio.run(guarded())
 
 
-async def follow(jam: Engine, run: Run, form: str, db: str) -> int:
-    """Drive a run until it ends or waits, with progress on a terminal, then say where it stands: also when it is
-    interrupted before that."""
+async def follow(jam: Engine, run: Run, form: str, db: str, since_ms: int = 0) -> int:
+    """Drive a run until it ends or waits, with progress (what happens from `since_ms` on) on a terminal, then say
+    where it stands: also when it is interrupted before that."""
     try:
         if form == "human" and sys.stderr.isatty():
-            view = await _watched(jam, run)
+            view = await _watched(jam, run, since_ms)
         else:
             view = await run.wait()
     except asyncio.CancelledError:
@@ -229,10 +235,10 @@ async def follow(jam: Engine, run: Run, form: str, db: str) -> int:
     return report(jam, view, form, db)
 
 
-async def _watched(jam: Engine, run: Run) -> RunView:
+async def _watched(jam: Engine, run: Run, since_ms: int) -> RunView:
     from jamjet_dsl.cli.progress import Progress
 
-    progress = Progress(jam, run.id)
+    progress = Progress(jam, run.id, since_ms)
     watching = asyncio.ensure_future(progress.watch(run))
     try:
         return await run.wait()

@@ -58,9 +58,14 @@ def safe(text: str) -> str:
 
 def plain(value: Any, limit: int | None = 300) -> str:
     """A value as JSON (a text as it is) on one line, cut where it is longer than `limit`."""
-    text = value if isinstance(value, str) else json.dumps(public(value), ensure_ascii=False, default=str)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     text = _REDACTED.sub("‹redacted›", safe(text).replace("\n", " ⏎ "))
     return text if limit is None or len(text) <= limit else text[: limit - 1] + "…"
+
+
+def journaled(value: Any, limit: int | None = 300) -> str:
+    """As `plain`, for a value in the journal form."""
+    return plain(public(value), limit)
 
 
 def public(value: Any) -> Any:

@@ -38,13 +38,13 @@ TYPES = frozenset(
 """Names of the types that the language has of its own."""
 
 _PATTERN = r"""
-  (?P<space>[ \t\r\n]+)
+  (?P<space>[ \t\r\n\f]+)
 | (?P<doc>///[^\n]*)
 | (?P<comment>//[^\n]*)
 | (?P<string>[bBrR]{0,2}(?:\"""(?:\\.|[^\\])*?(?:\"""|\Z)|'''(?:\\.|[^\\])*?(?:'''|\Z)
     |"(?:\\.|[^"\\\n])*(?:"|(?=\n)|\Z)|'(?:\\.|[^'\\\n])*(?:'|(?=\n)|\Z)))
 | (?P<money>\$[0-9][0-9_]*(?:\.[0-9]+)?|[0-9][0-9_]*(?:\.[0-9]+)?[ \t]+[A-Z]{3}(?![A-Za-z0-9_])
-    (?![ \t\r\n]*(?::|=(?!=))))
+    (?![ \t\r\n\f]*(?::|=(?!=))))
 | (?P<number>0[xX][0-9a-fA-F]+[uU]?
     |(?:[0-9][0-9_]*(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?:ms|[smhdkMuU])?)
 | (?P<name>[A-Za-z_][A-Za-z0-9_]*)
@@ -66,7 +66,7 @@ def pattern() -> re.Pattern[str]:
 def _looks_ahead() -> dict[str, re.Pattern[str]]:
     """What must follow the words that are far more often names than keywords, and what makes any word a name."""
     return {
-        "": re.compile(r"[ \t\r\n]*(?::|=(?!=))"),
+        "": re.compile(r"[ \t\r\n\f]*(?::|=(?!=))"),
         "a": re.compile(r"\s+final\b"),
         "x": re.compile(r"\s+[0-9]"),
     }

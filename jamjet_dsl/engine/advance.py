@@ -59,6 +59,8 @@ class Transition:
     effects: dict[str, Call | Think] = field(default_factory=dict)
     awaits: list[Await] = field(default_factory=list)
     keys: list[KeyUse] = field(default_factory=list)
+    passed: list[RunState] = field(default_factory=list)
+    """The state after each event, the last one included: a value may be there in one of them only."""
 
     @property
     def ended(self) -> bool:
@@ -74,11 +76,13 @@ def advance(
     chance: Chance,
     key_digest: Callable[[str, str], bytes | None],
     only_apply: bool = False,
+    begin: bool = True,
 ) -> Transition:
     """Apply what happened and decide until nothing but effects and waiting is left.
 
     `key_digest` gives the digest of the arguments that a declared key was first used with, in any run. With
     `only_apply` nothing is decided: an engine that is closing keeps an outcome and leaves the rest to whoever resumes.
+    Without `begin` no intent is written: the next transition decides again about the effects.
     """
     step = Transition(state)
 
@@ -86,6 +90,7 @@ def advance(
         at_ms = max(now_ms, step.state.now_ms)
         step.drafts.append(Draft(at_ms, kind, body))
         step.state = apply(program, step.state, Event(state.run_id, step.state.seq + 1, at_ms, kind, body))
+        step.passed.append(step.state)
 
     for kind, body in happened:
         add(kind, body)
@@ -93,6 +98,8 @@ def advance(
         return step
     for _ in range(MAX_TURNS):
         commands = decide(program, step.state)
+        if not begin:
+            commands = [c for c in commands if not isinstance(c, Call | Think) or c.intent is None]
         if not any(_journal(program, step, command, add, chance, key_digest) for command in _first_of(commands)):
             step.effects = {c.id: c for c in commands if isinstance(c, Call | Think)}
             step.awaits = [c for c in commands if isinstance(c, Await)]

@@ -14,6 +14,8 @@ from jamjet_dsl.ports import Clock, Store
 ELSEWHERE_MS = 500
 """How often to look at a run that has something to do but is driven by another process."""
 _TAKEN_OVER = frozenset({"JAMR205", "JAMR206"})
+_LATER = _TAKEN_OVER | {"JAMR103"}
+"""A run that rests loses nothing by waiting for a database that is locked."""
 
 
 class Home(Protocol):
@@ -96,7 +98,7 @@ class Attendant:
                     self.driver, first = self._home.claim(self._run_id)
                     return first
                 except JamError as error:
-                    if error.code not in _TAKEN_OVER:
+                    if error.code not in _LATER:
                         raise
                 wake = clock.now_ms() + ELSEWHERE_MS
             await self._sleep(wake)

@@ -164,17 +164,24 @@ class Driver:
             if flight.deadline_ms is not None and now >= flight.deadline_ms and not flight.over:
                 self._time_out(flight)
                 return True
-        fired = due(self.state, now)
+        if self._stopping:
+            # Timers and messages are durable where they are: whoever resumes takes them.
+            return False
+        # Messages and timers in the order in which they came: an answer that was given in time is in time,
+        # even if nobody was there to take it.
+        message = self._first_message()
+        fired = due(self.state, now if message is None else min(now, message.at_ms))
         if fired:
             self._commit([Happened(*event) for event in fired])
-            return True
-        if self._mail:
-            self._mail = False
-            messages = self._store.pending(self.state.run_id)
-            for message in messages:
-                self._deliver(message)
-            return bool(messages)
-        return False
+        elif message is not None:
+            self._deliver(message)
+        return bool(fired) or message is not None
+
+    def _first_message(self) -> Message | None:
+        """The oldest message that nobody took. Where there is none, nobody looks again until somebody pokes."""
+        messages = self._store.pending(self.state.run_id) if self._mail else []
+        self._mail = bool(messages)
+        return messages[0] if messages else None
 
     def _deliver(self, message: Message) -> None:
         """Take a message from the inbox: apply it, or tell whoever waits for it why it was refused."""
@@ -249,11 +256,17 @@ class Driver:
     # ---- commits
 
     def _commit(self, happened: list[Happened], consumed: tuple[int, ...] = ()) -> None:
-        """One transition, one transaction; then the effects that follow from it."""
+        """One transition, one transaction; then the effects that follow from it.
+
+        While a message waits, nothing is begun: it may be a cancellation, and is taken next. It comes before what
+        the run itself makes of an outcome, and after what the run makes of a timer that was due earlier.
+        """
+        begin = not self._stopping and (bool(consumed) or self._first_message() is None)
+        only_apply = self._stopping or (not begin and not any(event.kind == "fired" for event in happened))
         while True:
             now = self._world.clock.now_ms()
             step = advance(
-                self.program, self.state, happened, now, self._world.chance, self._store.key_digest, self._stopping
+                self.program, self.state, happened, now, self._world.chance, self._store.key_digest, only_apply, begin
             )
             try:
                 self._journal.commit(self.state.seq, step, now, consumed, release=step.ended and not self._flights)
@@ -261,15 +274,15 @@ class Driver:
                 # Another run took the key between the look-up and the commit: the next look-up finds it.
                 continue
             break
-        self._committed(step)
+        self._committed(step, decided=not only_apply, begin=begin)
 
-    def _committed(self, step: Transition) -> None:
+    def _committed(self, step: Transition, decided: bool = True, begin: bool = True) -> None:
         self.step, self.state = step, step.state
-        for command in step.effects.values():
-            if command.id not in self._started and not self._stopping:
+        for command in step.effects.values() if begin else ():
+            if command.id not in self._started:
                 self._start(command)
-        for command_id, flight in list(self._flights.items()):
-            if command_id not in step.effects and not self._stopping and not flight.over:
+        for command_id, flight in list(self._flights.items()) if decided else ():
+            if command_id not in step.effects and not flight.over:
                 self._give_up(flight)
         self._world.progressed(self.state.run_id)
 
@@ -277,15 +290,25 @@ class Driver:
 
     def _start(self, command: Call | Think) -> None:
         self._started.add(command.id)
-        now = at_ms = self._world.clock.now_ms()
-        rates = self.program.defn.tools[command.tool].limits if isinstance(command, Call) else ()
-        if isinstance(command, Call) and rates:
-            at_ms = self._store.take_slot(command.tool, [(rate.calls, rate.per_ms) for rate in rates], now)
-        deadline = None if command.timeout_ms is None else at_ms + command.timeout_ms
-        task = asyncio.ensure_future(self._perform(command, deadline, at_ms if at_ms > now else None))
+        now = self._world.clock.now_ms()
+        slot = self._slot(command, now)
+        deadline = None if command.timeout_ms is None else now + command.timeout_ms
+        if command.timeout_ms is not None and isinstance(slot, int):
+            deadline = slot + command.timeout_ms
+        task = asyncio.ensure_future(self._perform(command, deadline, slot))
         flight = Flight(command, task, now, deadline)
         self._flights[command.id] = flight
         task.add_done_callback(lambda done: self._ended(flight, done))
+
+    def _slot(self, command: Call | Think, now_ms: int) -> int | JamError:
+        """When the call may be made, if its tool is limited; the error if the store could not say."""
+        rates = self.program.defn.tools[command.tool].limits if isinstance(command, Call) else ()
+        if isinstance(command, Think) or not rates:
+            return now_ms
+        try:
+            return self._store.take_slot(command.tool, [(rate.calls, rate.per_ms) for rate in rates], now_ms)
+        except JamError as error:
+            return error
 
     def _give_up(self, flight: Flight) -> None:
         """Nobody waits for it any more. What runs on a thread goes on, and its result is journaled as late."""
@@ -293,11 +316,21 @@ class Driver:
         if not (isinstance(flight.command, Call) and self._tools.blocking(flight.command.tool)):
             flight.task.cancel()
 
-    async def _perform(self, command: Call | Think, deadline: int | None, not_before: int | None) -> Any:
-        if not_before is not None:
-            await self._world.clock.sleep_until(not_before)
+    async def _perform(self, command: Call | Think, deadline: int | None, slot: int | JamError) -> Any:
+        flight = self._flights[command.id]
+        try:
+            if isinstance(slot, JamError):
+                raise slot
+            if slot > flight.started_ms:
+                await self._world.clock.sleep_until(slot)
+            # The process may have been stopped since the intent was committed, and somebody else may have taken the
+            # run over: an effect begins under a lease that is ours.
+            self._journal.renew(self._world.clock.now_ms())
+        except JamError as error:
+            # What did not begin certainly has not happened.
+            raise ToolError("Unavailable", f"the call was not begun: {error.message}", definite=True) from error
         if isinstance(command, Call):
-            return await self._tools.call(command, self._context(command, deadline))
+            return await self._tools.call(command, self._context(command, deadline), lambda: not flight.over)
         return await self._models.think(command, self.state.run_id)
 
     def _context(self, command: Call, deadline: int | None) -> ToolContext:
@@ -336,7 +369,7 @@ class Driver:
 
     def _rest(self) -> None:
         """Give the run up until something happens to it."""
-        step = replace(self.step, drafts=[], keys=[], effects={})
+        step = replace(self.step, drafts=[], keys=[], effects={}, passed=[])
         self._journal.commit(self.state.seq, step, self._world.clock.now_ms(), rest=True, release=True)
         self.step, self.state = step, step.state
         self._world.progressed(self.state.run_id)
@@ -344,7 +377,7 @@ class Driver:
     async def _sleep(self) -> None:
         """Until somebody pokes, an effect lands, or the first of the times that matter."""
         times = [flight.deadline_ms for flight in self._flights.values() if flight.deadline_ms and not flight.over]
-        wake = next_wake(self.state)
+        wake = None if self._stopping else next_wake(self.state)
         at_ms = min([self._journal.renew_at_ms, *times, *([] if wake is None else [wake])])
         if self._timer is None or self._timer[0] != at_ms or self._timer[1].done():
             self._drop_timer()

@@ -207,6 +207,9 @@ class Engine:
         try:
             veil = load_veil(self.store, bound.program, run_id)
             state = load_state(self.store, bound.program, run_id, veil)
+            if state.seq != self.store.last_seq(run_id):
+                # The lease is ours, so nobody can have appended since: the journal and its run disagree.
+                raise JamError("JAMR107", f"the journal of {run_id} does not end where its run says")
             self._recall_scripts(run_id, bound)
             first: list[Happened] = []
             if state.status not in ENDED and (state.status == "running" or state.intents):
@@ -233,8 +236,7 @@ class Engine:
     def _attend(self, run_id: str, driver: Driver, first: list[Happened]) -> None:
         self._errors.pop(run_id, None)
         self._attendants[run_id] = Attendant(self, run_id, driver, first)
-        if self._poller is None:
-            self._poller = asyncio.ensure_future(self._poll())
+        self._watch()
 
     # ---- from outside
 
@@ -258,7 +260,12 @@ class Engine:
         if note is not None:
             data.setdefault("note", note)
         body = {"question": row.id, "option": option, "form": data, "by": who["id"], "roles": who.get("roles")}
-        await self._post(row.run_id, "answer", body, None)
+        try:
+            await self._post(row.run_id, "answer", body, None)
+        except JamError as error:
+            # Where the run ended before it took the answer, the question says how it was closed.
+            if error.code != "JAMR204":
+                raise
         row = self.store.find_question(row.id)
         if row.status == "open" or (row.status == "answered" and (row.option, row.by) == (option, who["id"])):
             return self.store.summary(row.run_id)
@@ -269,6 +276,9 @@ class Engine:
     ) -> RunSummary:
         """Send an event to a run. The same `dedupe` twice is one event. Raises JamError JAMR405, 406, 204."""
         run_id = self.store.find(run_id)
+        if dedupe is not None and self.store.deduped(run_id, f"event:{dedupe}") is not None:
+            # A sender that did not hear of it asks again: the answer is the same, even if the run has ended.
+            return self.store.summary(run_id)
         body = {"name": event, "payload": payload, "id": dedupe or new_id(), "by": self._person(by)["id"]}
         await self._post(run_id, "event", body, None if dedupe is None else f"event:{dedupe}")
         return self.store.summary(run_id)
@@ -304,6 +314,7 @@ class Engine:
     async def _post(self, run_id: str, kind: str, body: dict[str, Any], dedupe: str | None) -> None:
         """Leave a message in the run's inbox and see it taken: by our own driver, by one made for it, or by the
         process that drives the run. If nobody can take it now it stays, and whoever drives the run next will."""
+        self._check_open()
         program, state = self._look(run_id)
         if state.status in ENDED:
             raise JamError("JAMR204", f"the run {run_id} is {state.status}")
@@ -332,8 +343,13 @@ class Engine:
 
     async def _taken(self, run_id: str, number: int) -> None:
         for _ in range(HANDOVER_MS // 50):
+            self._check_open()
             if all(message.id != number for message in self.store.pending(run_id)):
                 return
+            status = self.store.summary(run_id).status
+            if status in ENDED:
+                # It ended as the message came: nobody will take it, and the sender should not think so.
+                raise JamError("JAMR204", f"the run {run_id} is {status}")
             await asyncio.sleep(0.05)
 
     # ---- looking
@@ -361,18 +377,36 @@ class Engine:
         return self.store.questions()
 
     def question(self, name: str) -> QuestionRow:
-        """The question with this id, or the only open one of the run with this id."""
+        """The question with this id, or the only open one of the run with this id. A whole id is worth more than the
+        beginning of one: an answer must never reach a question that nobody meant.
+
+        Raises JamError: JAMR401 for none, JAMR402 where they are closed, JAMR202 where `name` may mean several.
+        """
+        found, run_id, several = None, "", None
         try:
-            return self.store.find_question(name)
+            found = self.store.find_question(name)
         except JamError as error:
-            if error.code != "JAMR401":
+            if error.code not in ("JAMR401", "JAMR202"):
                 raise
+            several = error if error.code == "JAMR202" else None
+        if found is not None and found.id == name:
+            return found
         try:
             run_id = self.store.find(name)
         except JamError as error:
-            if error.code == "JAMR201":
-                raise JamError("JAMR401", f"there is no question or run {name!r}") from None
-            raise
+            if error.code not in ("JAMR201", "JAMR202"):
+                raise
+            several = several or (error if error.code == "JAMR202" else None)
+        if run_id != name:
+            if several is not None:
+                raise several
+            if found is not None and run_id not in ("", found.run_id):
+                both = (f"the question {found.id}", f"the run {run_id}")
+                raise JamError("JAMR202", f"a question and a run start with {name!r}", details=both)
+            if found is not None:
+                return found
+            if not run_id:
+                raise JamError("JAMR401", f"there is no question or run {name!r}")
         rows = self.store.questions(run_id)
         if len(rows) > 1:
             raise JamError("JAMR202", f"the run {run_id} has several open questions", details=tuple(r.id for r in rows))
@@ -457,8 +491,7 @@ class Engine:
     def changed(self, run_id: str) -> asyncio.Future[None]:
         """A future that ends with the next commit of this run, here or in another process."""
         self._check_open()
-        if self._poller is None:
-            self._poller = asyncio.ensure_future(self._poll())
+        self._watch()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._watchers.setdefault(run_id, set()).add(future)
         return future
@@ -485,23 +518,29 @@ class Engine:
             raise error
         return self._attendants.get(run_id)
 
-    async def _poll(self) -> None:
+    def _watch(self) -> None:
+        """Follow what others write, from now on: what the caller reads next is newer than where this begins."""
+        if self._poller is None:
+            seen = self.store.changes()
+            self._poller = asyncio.ensure_future(self._poll(seen, self.store.activity(None)[1]))
+
+    async def _poll(self, seen: int, position: int) -> None:
         """Notice what other processes write. One cheap number says whether there is anything to look at."""
-        seen = self.store.changes()
-        _, position = self.store.activity(None)
         while True:
             await asyncio.sleep(POLL_MS / 1000)
             with suppress(JamError):
                 now = self.store.changes()
                 if now == seen:
                     continue
-                seen = now
-                moved, position = self.store.activity(position)
-                for run_id in moved | self.store.mail():
+                moved, newest = self.store.activity(position)
+                mail = self.store.mail()
+                for run_id in moved | mail:
                     attendant = self._attendants.get(run_id)
-                    if attendant is not None:
+                    if attendant is not None and (attendant.driver is None or run_id in mail):
                         attendant.poke()
                     self.progressed(run_id)
+                # Only now: what could not be read is looked for again.
+                seen, position = now, newest
 
 
 def person(who: Person) -> dict[str, Any]:

@@ -29,7 +29,9 @@ def batch_of(veil: Veil | None, step: Transition, snapshot: Snapshot | None = No
     stands = standing(step)
     if veil is None:
         return Batch(step.drafts, stands, keys=step.keys, snapshot=snapshot)
-    veil.learn(step.state)
+    # A value that one event brings and the next takes away stands in the first of them all the same.
+    for state in step.passed or [step.state]:
+        veil.learn(state)
     hidden = [veil.hide(draft) for draft in step.drafts]
     stands = replace(stands, waiting_for=tuple(veil.hide_value(wait) for wait in stands.waiting_for))
     return Batch(hidden, stands, keys=step.keys, erasable=tuple(veil.unsaved), snapshot=snapshot)

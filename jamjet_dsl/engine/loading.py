@@ -13,7 +13,7 @@ from jamjet_dsl.definition import Compiled, Definition, SpanJson
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.engine.advance import Transition
 from jamjet_dsl.engine.journal import batch_of, reveal_state
-from jamjet_dsl.engine.veil import Veil, redacted_paths
+from jamjet_dsl.engine.veil import Veil, bound_by, redacted_paths
 from jamjet_dsl.kernel.machine import apply, decide, initial
 from jamjet_dsl.kernel.model import Await, Event, RunState
 from jamjet_dsl.kernel.program import Program
@@ -67,7 +67,7 @@ def load_veil(store: Store, program: Program, run_id: str | None = None) -> Veil
     paths = redacted_paths(program.agent)
     if not paths:
         return None
-    return Veil(paths, () if run_id is None else store.erasable(run_id))
+    return Veil(paths, () if run_id is None else store.erasable(run_id), bound_by(program.agent))
 
 
 def load_state(store: Store, program: Program, run_id: str, veil: Veil | None) -> RunState:

@@ -9,15 +9,15 @@ from pathlib import Path
 
 
 def this_owner() -> str:
-    """`HOST/PID/START/NONCE`: unique to an engine. START tells a reused process id from the old process."""
+    """`PLACE/PID/START/NONCE`: unique to an engine. START tells a reused process id from the old process."""
     pid = os.getpid()
-    return f"{socket.gethostname()}/{pid}/{_started(pid)}/{secrets.token_hex(4)}"
+    return f"{_place()}/{pid}/{_started(pid)}/{secrets.token_hex(4)}"
 
 
 def is_dead(owner: str) -> bool:
     """Whether the owner was a process of this machine and is gone. False if that cannot be known."""
     parts = owner.split("/")
-    if os.name != "posix" or len(parts) != 4 or parts[0] != socket.gethostname() or not parts[1].isdigit():
+    if os.name != "posix" or len(parts) != 4 or parts[0] != _place() or not parts[1].isdigit():
         return False
     pid = int(parts[1])
     try:
@@ -27,6 +27,16 @@ def is_dead(owner: str) -> bool:
     except OSError:
         return False
     return parts[2] != _started(pid) or _is_zombie(pid)
+
+
+def _place() -> str:
+    """Where a process id means something: the host, and on Linux the space of process ids in it. Two containers of
+    one name may share a database and cannot see each other's processes."""
+    try:
+        space = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return socket.gethostname()
+    return f"{socket.gethostname()}:{space}"
 
 
 def _stat(pid: int) -> list[str]:

@@ -6,7 +6,7 @@ jumps to the next timer when nothing does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,7 +16,9 @@ from jamjet_dsl.engine.chance import SeededChance
 from jamjet_dsl.kernel import inputs
 from jamjet_dsl.kernel.machine import due, initial, next_wake
 from jamjet_dsl.kernel.model import Call, Question, RunState, Think
+from jamjet_dsl.kernel.monitors import group_key
 from jamjet_dsl.kernel.program import Program
+from jamjet_dsl.kernel.values import from_journal
 from jamjet_dsl.ports import Draft
 
 START_MS = 1_700_000_000_000
@@ -144,11 +146,12 @@ class Simulation:
     def count(self, kind: str, tool: str, args: Mapping[str, Any] | None = None) -> int:
         """How many calls of a tool were `attempted`, `succeeded`, `failed` or `denied`: one for a visit of a state."""
         visits: dict[str, str] = {}
+        wanted = group_key(list(args.values())) if args else None
         for draft in self.journal:
             body = draft.body
             if body.get("tool") != tool or body.get("does", "action") != "action":
                 continue
-            if args and any(body.get("args", {}).get(name) != value for name, value in args.items()):
+            if wanted is not None and wanted != _given(body.get("args", {}), args or {}):
                 continue
             visit = str(body.get("cmd", "")).rpartition(".")[0]
             if draft.kind in ("intent", "succeeded", "failed"):
@@ -158,6 +161,11 @@ class Simulation:
         if kind == "attempted":
             return sum(1 for outcome in visits.values() if outcome != "denied")
         return sum(1 for outcome in visits.values() if outcome == kind)
+
+
+def _given(args: Mapping[str, Any], names: Iterable[str]) -> str:
+    """The values (in journal form) of some arguments as the text by which they are compared."""
+    return group_key([from_journal(args.get(name)) for name in names])
 
 
 _NOTHING_USED: dict[str, Any] = {"tokens_in": 0, "tokens_out": 0, "cost": None}

@@ -107,11 +107,14 @@ class _Mocks:
         return self._outcome(target, f"`{think.state}` asks a model", f"mock {think.state} returns …")
 
     def person(self, question: Question) -> Answered:
-        """What a person answers. Nobody does where the test mocks no answer and the question has a timeout."""
+        """What a person answers. Nobody does where the test mocks the answer `timeout`, or none and the question has
+        a timeout."""
         response = self._response(question.state)
         if response is None:
             if question.expires_at_ms is None:
                 raise Stuck(f"`{question.state}` asks a person: add `mock {question.state} answers OPTION`")
+            return Answered(None)
+        if response.option == "timeout":  # no option is called so
             return Answered(None)
         return Answered(response.option, None if response.form is None else to_public(self.value(response.form)))
 

@@ -18,9 +18,9 @@ import secrets
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from jamjet_dsl.definition import Agent
+from jamjet_dsl.definition import Agent, State, Wait
 from jamjet_dsl.kernel.model import RunState
-from jamjet_dsl.kernel.values import to_journal
+from jamjet_dsl.kernel.values import from_journal, to_journal
 from jamjet_dsl.ports import Draft, Erasable
 
 _VALUE_FIELDS = frozenset(
@@ -37,11 +37,31 @@ def redacted_paths(agent: Agent) -> tuple[tuple[str, ...], ...]:
     return tuple(rule.path for rule in agent.rules or () if rule.kind == "redact" and rule.path)
 
 
-class Veil:
-    """The redacted values of one run."""
+def bound_by(agent: Agent) -> list[tuple[str, str]]:
+    """The states whose outcome is bound to a variable, and the events (as `on NAME`) whose payload is."""
+    found = []
+    for state in (s for s in agent.body.states if isinstance(s, State)):
+        name = getattr(state.action, "bind", None)
+        if name is not None:
+            found.append((state.name, name))
+            if isinstance(state.action, Wait) and state.action.event is not None:
+                found.append((f"on {state.action.event}", name))
+        found += [(f"on {edge.event}", edge.bind) for edge in state.edges if edge.event and edge.bind]
+    return found
 
-    def __init__(self, paths: tuple[tuple[str, ...], ...], known: Iterable[Erasable] = ()) -> None:
+
+class Veil:
+    """The redacted values of one run. `binds` says which variable the outcome of a state, or the payload of an event
+    (as `on NAME`), is going to be bound to: it is hidden from the moment it is journaled."""
+
+    def __init__(
+        self,
+        paths: tuple[tuple[str, ...], ...],
+        known: Iterable[Erasable] = (),
+        binds: Iterable[tuple[str, str]] = (),
+    ) -> None:
         self._paths = paths
+        self._binds = [(place, name) for place, name in binds if any(path[0] == name for path in paths)]
         self._texts: dict[str, str] = {}
         self._others: dict[str, str] = {}
         self._values: dict[str, Any] = {}
@@ -52,8 +72,18 @@ class Veil:
 
     def learn(self, state: RunState) -> None:
         """Commit to the redacted values that are new in a state."""
+        self._learn({**state.input, **state.vars})
+        for place, name in self._binds:
+            for frame in state.frames.values():
+                if frame.state == place and frame.outcome is not None and "result" in frame.outcome:
+                    self._learn({name: from_journal(frame.outcome["result"])})
+            for event in state.queue:
+                if place == f"on {event['name']}":
+                    self._learn({name: from_journal(event["payload"])})
+
+    def _learn(self, values: dict[str, Any]) -> None:
         for path in self._paths:
-            for tree in _at({**state.input, **state.vars}, path):
+            for tree in _at(values, path):
                 value = to_journal(tree)
                 if value is None or value == "" or self._hash_of(value) is not None:
                     continue

@@ -142,8 +142,8 @@ def overruns(cmd: str, reserve: Reserve, tokens: int, cost: Decimal, currency: s
 
 
 def warn_level(budget: Budget | None, state: RunState) -> dict[str, Json] | None:
-    """The body of `spent` when a dimension has passed the warning level for the first time."""
-    if budget is None or budget.warn_percent is None or state.warned:
+    """The body of `spent` when a dimension has passed the warning level, once for each."""
+    if budget is None or budget.warn_percent is None:
         return None
     full, spent = full_caps(budget.limits), state.spent
     levels = (
@@ -154,6 +154,6 @@ def warn_level(budget: Budget | None, state: RunState) -> dict[str, Json] | None
         ("active", spent.active_ms, full.active),
     )
     for name, so_far, limit in levels:
-        if limit and so_far * 100 >= limit * budget.warn_percent:
+        if limit and name not in state.warned and so_far * 100 >= limit * budget.warn_percent:
             return {"what": name, "level": int(so_far * 100 / limit)}
     return None

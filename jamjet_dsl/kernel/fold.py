@@ -42,11 +42,13 @@ def apply(program: Program, state: RunState, event: Event) -> RunState:
 
 
 def _pass_time(draft: Draft, event: Event) -> None:
-    """Moves the clock on. Time waiting for people or an operator, and downtime, is not active."""
+    """Moves the clock on. Time waiting for people or an operator, and downtime, is not active: nor is by how much a
+    timer is noticed late, since nobody was there to notice it."""
     new = draft.state
     now = max(event.at_ms, new.now_ms)
-    if new.frames and now > new.now_ms and event.kind != "resumed" and not waits_for_people(new):
-        draft.spent().active_ms += now - new.now_ms
+    until = min(now, new.timers.get(event.body["id"], now)) if event.kind == "fired" else now
+    if new.frames and until > new.now_ms and event.kind != "resumed" and not waits_for_people(new):
+        draft.spent().active_ms += until - new.now_ms
     new.now_ms = now
 
 
@@ -292,7 +294,7 @@ def _denied(program: Program, draft: Draft, body: Body) -> None:
 
 
 def _spent(program: Program, draft: Draft, body: Body) -> None:
-    draft.state.warned = True
+    draft.own("warned").append(body["what"])
 
 
 def _exceeded(program: Program, draft: Draft, body: Body) -> None:

@@ -13,6 +13,7 @@ from jamjet_dsl import definition as d
 from jamjet_dsl.kernel.actions import interrupting
 from jamjet_dsl.kernel.calls import confirm
 from jamjet_dsl.kernel.ids import action_id, timer_id
+from jamjet_dsl.kernel.inputs import INDEFINITE
 from jamjet_dsl.kernel.model import Command, Frame, Record, RunState, SetTimer
 from jamjet_dsl.kernel.program import WRITES, Program
 from jamjet_dsl.kernel.records import EVALUATION, called_tool, edges_of, exceeded, fault, parked
@@ -131,7 +132,10 @@ def _failed(program: Program, state: RunState, frame: Frame) -> list[Command]:
     if further is not None:
         return [further]
     if indefinite:
-        return [resolve(program, state, frame, f"{outcome['error']}: {outcome['message']}")]
+        why = f"{outcome['error']}: {outcome['message']}"
+        if outcome["error"] not in INDEFINITE:
+            why += "; an earlier attempt may have happened"
+        return [resolve(program, state, frame, why)]
     return [_on_error(program, state, frame, outcome["error"], outcome["message"])]
 
 

@@ -331,7 +331,8 @@ class RunState:
     monitors: dict[str, Json] = field(default_factory=dict)
     """Compiled history of the policy: counts and sums per rule and group, never the calls themselves."""
     undo: list[dict[str, Json]] = field(default_factory=list)
-    warned: bool = False
+    warned: list[str] = field(default_factory=list)
+    """The dimensions of the budget that a warning was journaled for."""
     exceeded: str | None = None
     diverted: str | None = None
     """`exceeded` or `cancel` from the event until the run has left the state it was in."""

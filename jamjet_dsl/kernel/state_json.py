@@ -15,7 +15,7 @@ from jamjet_dsl.kernel.model import Frame, Grant, Intent, Json, Question, Reserv
 from jamjet_dsl.kernel.records import dumps_journal_form
 from jamjet_dsl.kernel.values import from_journal, to_journal
 
-FORMAT = 1
+FORMAT = 2
 """Version of this form; it stands in every snapshot. A snapshot is a cache: one of another version is not read,
 the journal is folded instead."""
 

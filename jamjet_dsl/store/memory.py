@@ -146,7 +146,7 @@ class MemoryStore:
                         body.get("expires_at_ms"),
                         body,
                     )
-                case "answered":
+                case "answered" if body["question"] not in standing.questions:  # else it takes more than one answer
                     rows[body["question"]] = replace(
                         rows[body["question"]],
                         status="answered",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -53,13 +54,14 @@ class SqliteStore:
         self.read_only = read_only
         self._lock = threading.RLock()
         self._db = connect(self.path, durability, busy_ms, read_only)
+        self._file = self._identity()
 
     # ---- definitions
 
     def put_definition(self, digest: str, canonical: bytes, side: bytes, now_ms: int) -> str:
         if hashlib.sha256(canonical).hexdigest() != digest:
             raise ValueError("the digest is not that of the canonical bytes")
-        source = hashlib.sha256(digest.encode() + b"\n" + side).hexdigest()
+        source = _source_digest(digest, side)
         if self._row("SELECT 1 FROM programs WHERE digest = ?", source):
             return source
         with self._write() as db:
@@ -74,10 +76,10 @@ class SqliteStore:
         return bytes(row[0])
 
     def side(self, digest: str) -> bytes:
-        row = self._row("SELECT side FROM programs WHERE digest = ?", digest)
-        if row is None:
-            raise JamError("JAMR107", f"the sources {digest[:12]} are missing")
-        return bytes(row[0])
+        row = self._row("SELECT definition, side FROM programs WHERE digest = ?", digest)
+        if row is None or _source_digest(row[0], bytes(row[1])) != digest:
+            raise JamError("JAMR107", f"the sources {digest[:12]} are missing or damaged")
+        return bytes(row[1])
 
     # ---- the journal
 
@@ -122,7 +124,8 @@ class SqliteStore:
         return [Erasable(*row) for row in rows]
 
     def history(self, run_id: str, after: int = 0) -> Iterator[Event]:
-        run, last_hash = self._run(run_id), GENESIS if after == 0 else ""
+        run, last_seq, head = self._head(run_id)
+        last_hash = GENESIS if after == 0 else ""
         while True:
             rows = self._rows(
                 "SELECT seq, at_ms, kind, body, lower(hex(prev_hash)), lower(hex(hash)) FROM events"
@@ -132,22 +135,27 @@ class SqliteStore:
             )
             for seq, at_ms, kind, body, prev_hash, own in rows:
                 # What was written under a hash is read under it: a changed event is never acted on.
-                follows = seq == after + 1 and prev_hash == (last_hash or prev_hash)
+                follows = type(body) is bytes and seq == after + 1 and prev_hash == (last_hash or prev_hash)
+                follows = follows and (seq != last_seq or own == head)
                 if not follows or event_hash(run_id, seq, at_ms, kind, body, prev_hash) != own:
                     raise JamError("JAMR107", f"the journal of {run_id} was changed or damaged at event {seq}")
                 yield Event(run_id, seq, at_ms, kind, decode(body, run_id), prev_hash, own)
                 after, last_hash = seq, own
             if len(rows) < _PAGE:
-                return
+                break
+        if after < last_seq:
+            raise JamError(
+                "JAMR107", f"the journal of {run_id} ends at event {after} of {last_seq}: events are missing"
+            )
 
     def verify(self, run_id: str) -> None:
-        """Check a run's hash chain from its first byte to its head. Raises JamError JAMR107."""
-        last_seq, last_hash = 0, ""
-        for event in self.history(run_id):
-            last_seq, last_hash = event.seq, event.hash
-        head = self._row("SELECT last_seq, lower(hex(head)) FROM runs WHERE run_id = ?", run_id)
-        if head != (last_seq, last_hash):
-            raise JamError("JAMR107", f"the journal of {run_id} does not end where its run says: events are missing")
+        """Check a run's hash chain from its first byte to its head, and that nothing stands after it.
+
+        Raises JamError JAMR107.
+        """
+        events = [0, *(event.seq for event in self.history(run_id))]
+        if events[-1] > self.last_seq(run_id):
+            raise JamError("JAMR107", f"the journal of {run_id} goes on after its last event: events were added")
 
     def last_seq(self, run_id: str) -> int:
         row = self._row("SELECT last_seq FROM runs WHERE run_id = ?", run_id)
@@ -303,7 +311,8 @@ class SqliteStore:
     def changes(self) -> int:
         row = self._row("PRAGMA data_version")
         assert row is not None
-        return int(row[0])
+        # The version counts what other connections commit; several engines may share this one.
+        return int(row[0]) + self._db.total_changes
 
     # ---- upkeep
 
@@ -339,6 +348,7 @@ class SqliteStore:
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
+                    self._check_place()
                     yield self._db
                 except BaseException:
                     if self._db.in_transaction:
@@ -349,6 +359,19 @@ class SqliteStore:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 refuse(error, str(self.path))
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _check_place(self) -> None:
+        """SQLite goes on writing to a file that was deleted or moved; all of that would be lost with the process."""
+        if self._identity() != self._file:
+            help = "put the file back where it was and resume; nothing that was committed is lost in it"
+            raise JamError("JAMR101", f"{self.path} was deleted, moved or replaced while it was open", help)
 
     def _rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._lock:
@@ -361,11 +384,22 @@ class SqliteStore:
         rows = self._rows(sql, *values)
         return rows[0] if rows else None
 
+    def _head(self, run_id: str) -> tuple[int, int, str]:
+        """A run's number, and the seq and hash that its journal had reached at least."""
+        row = self._row("SELECT run, last_seq, lower(hex(head)) FROM runs WHERE run_id = ?", run_id)
+        if row is None:
+            raise JamError("JAMR201", f"there is no run {run_id}")
+        return int(row[0]), int(row[1]), str(row[2])
+
     def _run(self, run_id: str) -> int:
         row = self._row("SELECT run FROM runs WHERE run_id = ?", run_id)
         if row is None:
             raise JamError("JAMR201", f"there is no run {run_id}")
         return int(row[0])
+
+
+def _source_digest(definition: str, side: bytes) -> str:
+    return hashlib.sha256(definition.encode() + b"\n" + side).hexdigest()
 
 
 def _append(db: sqlite3.Connection, lease: Lease, expected_seq: int, batch: Batch) -> tuple[Event, ...]:
@@ -436,7 +470,7 @@ def _write_questions(db: sqlite3.Connection, run: int, sealed: list[Sealed], sta
                         data,
                     ),
                 )
-            case "answered":
+            case "answered" if body["question"] not in standing.questions:  # else it takes more than one answer
                 db.execute(
                     "UPDATE questions SET status = 'answered', option = ?, by = ?, closed_ms = ? WHERE id = ?",
                     (body["option"], body.get("by"), event.at_ms, body["question"]),

@@ -953,4 +953,3 @@ class Program(Node):
 
 
 Declaration: TypeAlias = RecordDecl | EnumDecl | ConstDecl | FnDecl | ToolDecl | ModelDecl | AgentDecl | TestDecl
-

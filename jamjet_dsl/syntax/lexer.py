@@ -56,7 +56,7 @@ _NESTING = {"LBRACE": 1, "LPAR": 1, "LSQB": 1, "RBRACE": -1, "RPAR": -1, "RSQB":
 
 @lru_cache(maxsize=1)
 def _scanner() -> re.Pattern[str]:
-    return re.compile(rf"[ \t\r\n]*(?:{_BLOCK_COMMENT}|{tables().scanner}|(?P<END>\Z)|{_BAD})")
+    return re.compile(rf"[ \t\r\n\f]*(?:{_BLOCK_COMMENT}|{tables().scanner}|(?P<END>\Z)|{_BAD})")
 
 
 @lru_cache(maxsize=1)

@@ -30,6 +30,10 @@ MAX_PROGRAM_CHARS = 16 * 1024 * 1024
 """The longest program that is read, in characters. `parse` refuses a longer one; callers that read files refuse it
 before, with JAMR003."""
 
+MAX_PAIRS = 1_000_000
+"""The most pairs of brackets in it: a program of 100,000 lines has a tenth of that, and megabytes of nothing else
+would be read for half a minute before they were refused."""
+
 LANGUAGE_VERSION = 1
 """The newest version of the language that this tool knows."""
 
@@ -61,8 +65,13 @@ def tokens(source: SourceFile) -> list[Token]:
 
 def parse(source: SourceFile) -> Parsed:
     """Parse a program. Never raises, whatever the text contains."""
+    limit = ""
     if len(source.text) > MAX_PROGRAM_CHARS:
-        message = f"the program is larger than {MAX_PROGRAM_CHARS >> 20} MiB"
+        limit = f"{MAX_PROGRAM_CHARS >> 20} MiB"
+    elif len(source.text) > 2 * MAX_PAIRS and sum(source.text.count(closing) for closing in "})]") > MAX_PAIRS:
+        limit = f"{MAX_PAIRS:,} pairs of brackets"
+    if limit:
+        message = f"the program is larger than {limit}"
         where = Span(source, 0, 0)
         large = Diagnostic("JAM001", message, where, help="split it into files that import each other")
         empty = Scan([Token("$END", "", 0, 0)], [], False, None)

@@ -146,8 +146,11 @@ class PythonTools:
                 )
         return found
 
-    async def call(self, call: Call, context: ToolContext) -> Any:
-        """Perform a call. Raises ToolError for whatever the function raised."""
+    async def call(self, call: Call, context: ToolContext, wanted: Callable[[], bool] | None = None) -> Any:
+        """Perform a call. Raises ToolError for whatever the function raised.
+
+        Where it waits for a free thread, it begins only if it is still `wanted` then; else it is cancelled.
+        """
         bound = self._bind(call.tool)
         given = {name: to_python(value) for name, value in call.args.items()}
         if bound.context is not None:
@@ -155,7 +158,7 @@ class PythonTools:
         try:
             if bound.is_async:
                 return await bound.function(**given)
-            result = await self._threads.run(lambda: bound.function(**given))
+            result = await self._threads.run(lambda: bound.function(**given), wanted)
             return await result if inspect.isawaitable(result) else result
         except asyncio.CancelledError:
             raise

@@ -9,7 +9,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-Job = tuple[Callable[[], Any], asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
+Wanted = Callable[[], bool]
+Job = tuple[Callable[[], Any], Wanted | None, asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
+
+
+class _Unwanted(BaseException):
+    """A job that nobody waited for any more when its turn came: it was not begun."""
 
 
 class Threads:
@@ -22,8 +27,9 @@ class Threads:
         self._busy = 0
         self._lock = threading.Lock()
 
-    def run(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
-        """Run a function on a thread. The future is never cancelled from there: a thread cannot be stopped."""
+    def run(self, function: Callable[[], Any], wanted: Wanted | None = None) -> asyncio.Future[Any]:
+        """Run a function on a thread. A thread cannot be stopped; but a job whose turn comes when it is not `wanted`
+        any more is not begun, and its future is cancelled: what was given up must not happen later."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         with self._lock:
@@ -31,7 +37,7 @@ class Threads:
             if self._busy > self._count and self._count < self._most:
                 self._count += 1
                 threading.Thread(target=self._work, name="jam-tool", daemon=True).start()
-        self._jobs.put((function, loop, future))
+        self._jobs.put((function, wanted, loop, future))
         return future
 
     def close(self) -> None:
@@ -41,8 +47,12 @@ class Threads:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            function, loop, future = job
+            function, wanted, loop, future = job
+            result: Any
+            error: BaseException | None
             try:
+                if wanted is not None and not wanted():
+                    raise _Unwanted
                 result, error = function(), None
             except BaseException as problem:
                 # SystemExit in a tool is the tool's failure, not the end of a thread that others wait for.
@@ -50,7 +60,7 @@ class Threads:
             with self._lock:
                 self._busy -= 1
             _hand_over(loop, future, result, error)
-            del job, function, future, result, error
+            del job, function, wanted, future, result, error
 
 
 def _hand_over(
@@ -59,7 +69,9 @@ def _hand_over(
     def settle() -> None:
         if future.done():
             return
-        if error is None:
+        if isinstance(error, _Unwanted):
+            future.cancel()
+        elif error is None:
             future.set_result(result)
         else:
             future.set_exception(error if isinstance(error, Exception) else RuntimeError(repr(error)))

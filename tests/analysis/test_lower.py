@@ -348,3 +348,30 @@ def test_an_agent_that_is_not_there_is_a_coded_error(text: str, name: str | None
     with pytest.raises(JamError) as caught:
         compiler.compile_text(text, agent=name)
     assert caught.value.code == "JAMR005"
+
+
+def test_an_expression_that_is_too_large_to_evaluate_is_refused_when_it_is_compiled() -> None:
+    fns = "fn f0(n: int) -> int = n + 1\n" + "".join(
+        f"fn f{i}(n: int) -> int = f{i - 1}(n) + 1\n" for i in range(1, 150)
+    )
+    body = "input x: int\noutput y: int\nstart state s { wait 1h -> done }\nfinal done { y = f149(x) }"
+    with pytest.raises(JamError) as caught:
+        compiler.compile_text(fns + agent(body), "deep.jam")
+    assert caught.value.code == "JAMR501"
+    assert caught.value.message.startswith("deep.jam:155:18: ")
+
+
+def test_the_sum_of_no_money_is_in_the_currency_of_the_agent() -> None:
+    body = (
+        "input parts: list<money>\noutput total: money\n"
+        "start state s { when sum(parts) > 5 EUR -> done  otherwise -> done }\nfinal done { total = sum(parts) }"
+    )
+    data = json.loads(compiled(agent(body)).definition.canonical())
+    outputs = data["agents"]["a"]["body"]["states"][1]["outputs"]
+    assert outputs["total"] == ["call", "sum", ["var", "parts"], ["money", "0.00 EUR"]]
+
+
+def test_the_range_of_a_money_type_fixes_its_currency() -> None:
+    body = "input m: money 0 EUR..500 EUR\noutput n: money\nstart state s { wait 1h -> done }\nfinal done { n = m }"
+    (field,) = json.loads(compiled(agent(body)).definition.canonical())["agents"]["a"]["inputs"]
+    assert field["type"] == {"kind": "money", "currency": "EUR", "low": "0", "high": "500"}

@@ -540,3 +540,8 @@ def test_an_expression_that_nests_too_deep_is_one_finding() -> None:
 def test_long_chains_are_no_deep_expressions() -> None:
     text = agent(f"output x: int\nstart state s {{ wait 1h -> done }}\nfinal done {{ x = {' + '.join(['1'] * 150)} }}")
     assert codes(text) == []
+
+
+def test_the_ends_of_a_range_of_money_are_in_one_currency() -> None:
+    (found,) = [d for d in compiler.check_text("record _R { a: money $1..5 EUR }") if d.severity == "error"]
+    assert (found.code, found.message) == ("JAM401", "a range from USD to EUR")

@@ -144,6 +144,7 @@ def test_explain_shows_the_page_of_a_code_in_any_case_or_by_its_name(jam: Jam) -
     assert said.out.startswith("# JAM602")
     assert jam("explain", "JAMR203").out.startswith("# JAMR203")
     assert jam("explain", "unreachable").out.startswith("# JAM2")
+    assert jam("explain", "jam602", "--format", "json").json == {"code": "JAM602", "page": said.out.rstrip()}
 
 
 def test_explain_of_no_code_is_a_usage_error_with_the_nearest(jam: Jam) -> None:

@@ -108,6 +108,39 @@ def test_the_same_dedupe_key_twice_is_one_event(jam: Jam, tmp_path: Path) -> Non
     assert received == [{"text": "one"}, {"text": "three"}]
 
 
+def test_a_sender_that_asks_again_hears_the_same_even_when_the_run_has_ended(jam: Jam, tmp_path: Path) -> None:
+    (tmp_path / "a.jam").write_text(MAIL)
+    jam("run", "a.jam", "--id", "m")
+    for _ in range(2):
+        said = jam("send", "m", "said", '{"text": "x"}', "--dedupe", "k", "--format", "json")
+        assert (said.code, said.json["status"], said.json["output"]) == (0, "completed", {"heard": "x"})
+    assert jam("send", "m", "said", '{"text": "x"}', "--dedupe", "other").code == 2
+
+
+def test_the_timeline_tells_who_did_what_to_which_call_and_why(jam: Jam, asked: str, tmp_path: Path) -> None:
+    (tmp_path / "mode").write_text("crash")
+    jam("answer", asked, "approve", "--by", "olga", "--note", "sounds right")
+    jam("settle", asked, "--happened", '"r9"', "--by", "pete", "--note", "seen\nin the ledger")
+    told = jam("history", asked).out
+    for line in (
+        "olga answers approve: “sounds right”",
+        "→ pay(to: Ada, amount: 5.00 USD)  key r1",
+        "✗ pay: Crashed: RuntimeError: the bank is on fire  (it may have happened)",
+        "pete settles that pay happened, with r9: “seen ⏎ in the ledger”",
+    ):
+        assert line in told, line
+
+
+def test_the_timeline_tells_until_when_it_waits_and_who_cancels(jam: Jam, tmp_path: Path) -> None:
+    (tmp_path / "a.jam").write_text(MAIL)
+    jam("run", "a.jam", "--id", "m")
+    jam("cancel", "m", "--now", "--by", "olga", "--note", "enough")
+    told = jam("history", "m").out
+    assert "waits at most until 20" in told
+    assert "olga cancels it at once: “enough”" in told
+    assert "cancelled in listen" in told
+
+
 def test_a_parked_run_tells_the_commands_that_continue_it_and_they_work(jam: Jam, asked: str, tmp_path: Path) -> None:
     (tmp_path / "mode").write_text("crash")
     said = jam("answer", asked, "approve")

@@ -61,6 +61,17 @@ def test_what_is_shown_cannot_steer_the_terminal(jam: Jam, pay: Path) -> None:
         assert not [line for line in out.splitlines()[1:] if line.startswith("run r1  completed")]
 
 
+def test_redacted_values_are_not_shown_and_that_they_are_kept_unencrypted_is_said(jam: Jam, pay: Path) -> None:
+    pay.write_text(PAY.replace("allow pay  require", "redact to  allow pay  require"))
+    said = jam("run", "pay.jam", "--input", '{"to": "Ada Lovelace", "amount": "5.00 USD"}', "--id", "r1")
+    assert said.code == 4, said
+    assert "not encrypted" in said.err
+    assert "started payer" in jam("history", "r1").out
+    for out in (jam("history", "r1").out, jam("history", "r1", "--format", "json").out, jam("runs").out):
+        assert "Lovelace" not in out
+        assert "redacted" in out
+
+
 def test_the_database_is_beside_the_program_or_where_db_or_the_environment_say(
     jam: Jam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,12 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Jam
-from tests.cli.programs import ROOT, SOUND, process, terminal, until
+from tests.cli.programs import NAP, ROOT, SOUND, process, terminal, until
 
 INPUT = '{"to": "Ada", "amount": "5.00 USD"}'
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs POSIX terminals and signals")
@@ -27,6 +28,15 @@ def test_a_run_on_a_terminal_shows_live_where_it_is_and_what_it_has_spent(pay: P
     for part in ("started payer", "? asks officer", "in review", "steps 1/9", "waits for officer", "jam answer r1"):
         assert part in plain, part
     assert "\x1b[" in shown
+
+
+def test_progress_after_an_answer_starts_with_the_answer(jam: Jam, pay: Path, tmp_path: Path) -> None:
+    jam("run", "pay.jam", "--input", INPUT, "--id", "r1")
+    code, shown = terminal("answer", "r1", "approve", "--by", "olga", cwd=tmp_path)
+    assert code == 0
+    for part in ("olga answers approve", "→ pay(", "✓ pay", "completed in paid"):
+        assert part in shown, part
+    assert "started payer" not in shown
 
 
 def test_json_on_a_terminal_is_json_alone(pay: Path, tmp_path: Path) -> None:
@@ -73,6 +83,7 @@ def test_a_run_killed_in_flight_parks_or_goes_on_by_its_key(jam: Jam, pay: Path,
     assert (said.code, said.json["output"]) == (0, {"receipt": "paid 5.00 USD"})
     keys = [e["body"]["key"] for e in jam("history", "r1", "--format", "json").lines if e["kind"] == "intent"]
     assert set(keys) == {"r1"}
+    assert "pay was in flight when its process died: it is made again under its key" in jam("history", "r1").out
 
 
 def test_history_follows_a_run_until_it_ends(jam: Jam, pay: Path, tmp_path: Path) -> None:
@@ -109,3 +120,23 @@ def test_the_same_program_by_its_module_and_by_its_command(tmp_path: Path) -> No
     child = process("check", "a.jam", cwd=tmp_path)
     assert child.communicate() == ("no problems in 1 file\n", "")
     assert child.returncode == 0
+
+
+def test_a_worker_does_what_is_due_until_it_is_stopped(jam: Jam, tmp_path: Path) -> None:
+    (tmp_path / "a.jam").write_text(NAP)
+    jam("run", "a.jam", "--id", "r1", "--detach")
+    child = process("worker", cwd=tmp_path)
+    end = time.monotonic() + 20
+    while jam("show", "r1", "--format", "json").json["status"] != "completed":
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    child.send_signal(signal.SIGTERM)
+    _, err = child.communicate(timeout=30)
+    assert child.returncode == 0
+    assert "working on jam.db" in err
+    assert "Traceback" not in err
+
+
+def test_the_version_is_told(tmp_path: Path) -> None:
+    child = process("--version", cwd=tmp_path)
+    assert child.communicate()[0].startswith("jam, version 0.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from pathlib import Path
@@ -145,3 +146,53 @@ def test_what_redaction_does_not_do_is_said() -> None:
     (note,) = notes(program().definition.agent)
     assert "app.ssn, app.income" in note
     assert "not encrypted" in note
+
+
+FLEETING = """
+tool fetch() -> string { effect writes  key run.id }
+agent clerk {
+  output ok: bool
+  var ssn: string = ""
+  budget { steps 200  exceeded -> over }
+  policy { allow fetch  redact ssn }
+  on error any -> over
+  start state get { call fetch() as ssn  on in_doubt -> over  set ssn = ""  -> nap }
+  state nap { wait 1h  -> done }
+  final done { ok = true }
+  failed over { ok = false }
+}
+"""
+
+
+async def test_a_value_that_is_overwritten_at_once_is_hidden_too(tmp_path: Path) -> None:
+    """The result and the next value of the variable are written in one transaction."""
+
+    async def fetch() -> str:
+        return SSN
+
+    async with Engine(tmp_path / "t.db", tools={"fetch": fetch}) as jam:
+        assert (await (await jam.start(compile_text(FLEETING), {}, id="t")).wait()).status == "waiting"
+    assert SSN not in stored(tmp_path / "t.db")
+
+
+async def test_a_result_that_is_kept_while_the_engine_closes_is_hidden_too(tmp_path: Path) -> None:
+    """Nothing is decided any more then, so the result is not bound to its variable yet."""
+    gate = asyncio.Event()
+
+    async def fetch() -> str:
+        await gate.wait()
+        return SSN
+
+    jam = Engine(tmp_path / "t.db", tools={"fetch": fetch})
+    await jam.start(compile_text(FLEETING), {}, id="t")
+    await asyncio.sleep(0)
+    closing = asyncio.ensure_future(jam.close())
+    await asyncio.sleep(0)
+    gate.set()
+    await closing
+    store = SqliteStore(tmp_path / "t.db")
+    assert [event.kind for event in store.history("t")][-1] == "succeeded"
+    assert SSN not in stored(tmp_path / "t.db")
+    async with Engine(tmp_path / "t.db", tools={"fetch": fetch}) as jam:
+        assert (await (await jam.resume("t")).wait()).status == "waiting"
+    assert SSN not in stored(tmp_path / "t.db")

@@ -179,3 +179,28 @@ def test_the_design_examples_pass_their_own_tests(name: str) -> None:
     results = run_tests(compile_file(path))
     assert results
     assert all(result.passed for result in results), results
+
+
+def test_a_person_who_does_not_answer_in_time_is_mocked_with_timeout() -> None:
+    result = run('mock find returns ["a"]  mock thinking returns "w"  mock review answers timeout')
+    assert result.path == ("looking", "thinking", "review", "over")
+    assert result.simulated_ms == 48 * 3_600_000
+
+
+def test_denials_are_counted_apart_from_attempts() -> None:
+    text = (
+        AGENT.replace("{{", "{")
+        .replace("}}", "}")
+        .replace("require approval review before pay", "forbid pay when args.amount > $1")
+    )
+    body = """
+      mock find returns ["a"]  mock thinking returns "w"
+      expect denied(pay) == 1  expect denied(pay, amount = $2.00) == 1  expect denied(pay, amount = $3) == 0
+      expect attempted(pay) == 0  expect denied(find) == 0  expect attempted(find, q = "x") == 1
+      expect calls(pay) == 0
+    """
+    text = text.replace("on timeout -> over", "on timeout -> over  on denied -> declined").replace("{body}", body)
+    text = text.replace("on in_doubt -> over", "on in_doubt -> over  on denied -> declined")
+    (result,) = run_tests(compile_text(text))
+    assert result.failures == ()
+    assert result.path == ("looking", "thinking", "review", "declined")

@@ -10,8 +10,9 @@ import pytest
 
 from jamjet_dsl import Engine, SimClock, ToolError, compile_text
 from jamjet_dsl.engine.handle import Run
-from jamjet_dsl.kernel.machine import apply, fold
-from jamjet_dsl.kernel.model import Event
+from jamjet_dsl.kernel import inputs
+from jamjet_dsl.kernel.machine import apply, decide, fold
+from jamjet_dsl.kernel.model import Call, Event, Record
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.recovery import recover
 from jamjet_dsl.store.memory import MemoryStore
@@ -86,35 +87,76 @@ async def test_what_confirm_knows_settles_it() -> None:
     assert await end(confirmed, TIMEOUT, busy, looked=None) == ("declined", 2)
 
 
-async def test_after_a_recovery_by_key_an_attempt_that_was_not_let_in_leaves_it_open() -> None:
-    store, gate = MemoryStore(), asyncio.Event()
+class Folded:
+    """A run that died while it paid, taken over: the kernel alone, event by event."""
+
+    def __init__(self, program: Program, journal: list[Event]) -> None:
+        self.program, self.state = program, fold(program, "r", journal)
+
+    def happen(self, kind: str, body: dict[str, Any], after_ms: int = 0) -> None:
+        event = Event("r", self.state.seq + 1, self.state.now_ms + after_ms, kind, body)
+        self.state = apply(self.program, self.state, event)
+
+    def taken_over(self, after_ms: int = 1000) -> None:
+        for record in recover(self.program, self.state):
+            self.happen(record.kind, record.body, after_ms)
+            after_ms = 0
+
+    def record(self) -> Record:
+        (record,) = decide(self.program, self.state)
+        assert isinstance(record, Record)
+        return record
+
+    def call(self) -> Call:
+        (call,) = decide(self.program, self.state)
+        assert isinstance(call, Call)
+        return call
+
+
+async def died_while_paying(compiled: Any) -> Folded:
+    gate = asyncio.Event()
 
     async def hangs(to: str) -> str:
         await gate.wait()
         return "r1"
 
-    async with Engine(store, tools={"pay": hangs}) as jam:
-        run = await jam.start(pay(), {}, id="r")
+    async def look(k: str) -> str | None:
+        return None
+
+    async with Engine(MemoryStore(), tools={"pay": hangs, "look": look}, clock=SimClock()) as jam:
+        run = await jam.start(compiled, {}, id="r")
         journal = list(jam.history(run.id))
         gate.set()
         await run.wait()
-    compiled = pay()
-    program = Program.of(compiled.definition)
-    state = fold(program, "r", journal)
-    for record in recover(program, state):
-        state = apply(program, state, Event("r", state.seq + 1, state.now_ms, record.kind, record.body))
-    from jamjet_dsl.kernel import inputs
-    from jamjet_dsl.kernel.machine import decide
+    return Folded(Program.of(compiled.definition), journal)
 
-    def happen(kind: str, body: dict[str, Any]) -> None:
-        nonlocal state
-        state = apply(program, state, Event("r", state.seq + 1, state.now_ms, kind, body))
 
-    (call,) = decide(program, state)
-    happen("intent", call.intent)  # type: ignore[union-attr, arg-type]
-    happen(*inputs.failed(program, state, call, "RateLimited", "busy"))  # type: ignore[arg-type]
-    (record,) = decide(program, state)
-    assert record.kind == "in_doubt"  # type: ignore[union-attr]
+async def test_after_a_recovery_by_key_an_attempt_that_was_not_let_in_leaves_it_open() -> None:
+    run = await died_while_paying(pay())
+    run.taken_over()
+    call = run.call()
+    assert call.intent is not None
+    run.happen("intent", call.intent)
+    run.happen(*inputs.failed(run.program, run.state, call, "RateLimited", "busy"))
+    assert run.record().kind == "in_doubt"
+
+
+async def test_a_recovered_payment_that_does_not_fit_the_budget_again_is_in_doubt_and_not_exceeded() -> None:
+    text = PAY.format(confirm="cost $0.60").replace("steps 9 ", "steps 9  cost $1.00 ")
+    run = await died_while_paying(compile_text(text))
+    run.taken_over()
+    assert run.state.spent.cost == "0.60 USD"
+    assert run.record().kind == "in_doubt"
+
+
+async def test_a_recovered_payment_whose_time_is_up_is_in_doubt_and_not_exceeded() -> None:
+    run = await died_while_paying(compile_text(PAY.format(confirm="").replace("steps 9 ", "steps 9  time 10m ")))
+    run.taken_over(after_ms=11 * 60_000)
+    assert run.record().kind == "exceeded"
+    run.happen("exceeded", run.record().body)
+    assert run.record().kind == "in_doubt"
+    run.happen("in_doubt", run.record().body)
+    assert (run.record().kind, run.record().body["to"]) == ("moved", "unsure")
 
 
 CLEAN = """

@@ -60,7 +60,7 @@ def test_a_formatter_that_disagrees_with_the_checker_is_noticed(monkeypatch: pyt
 def test_a_failure_is_counted_once_a_place_and_its_input_kept(
     monkeypatch: pytest.MonkeyPatch, kept: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def crash(data: bytes) -> None:
+    def crash(data: bytes, thorough: bool) -> None:
         raise IndexError(len(data))
 
     monkeypatch.setattr(run, "examine", crash)
@@ -90,7 +90,7 @@ def test_without_atheris_it_says_so_and_fuzzes_with_a_seed(
 def test_the_command_fails_if_an_input_does(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def crash(_data: bytes) -> None:
+    def crash(_data: bytes, thorough: bool) -> None:
         raise IndexError
 
     monkeypatch.setattr(run, "examine", crash)

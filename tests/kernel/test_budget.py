@@ -245,6 +245,12 @@ def test_a_warning_is_given_once() -> None:
     assert finished.events("spent") == [{"what": "steps", "level": 80}]
 
 
+def test_each_dimension_of_a_budget_gives_a_warning_of_its_own() -> None:
+    spend = budget(steps=10, cost="1.00 USD", warn=50)
+    finished = run(loop(reads(cost="0.15 USD"), spend))
+    assert finished.events("spent") == [{"what": "cost", "level": 60}, {"what": "steps", "level": 50}]
+
+
 def test_an_error_handler_of_the_agent_is_not_a_way_around_the_budget() -> None:
     back = state("h", d.Call(tool="t"), on_error("a"), always("a"))
     states = (state("a", d.Call(tool="t"), always("a")), back, final("over"))

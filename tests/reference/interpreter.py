@@ -183,6 +183,7 @@ class Interpreter:
         self.calls[action.tool] = self.calls.get(action.tool, 0) + 1
         left = [rule.times for rule in action.retry]
         first = True
+        self.unclear = False
         while True:
             caps = self.agent.budget.limits if self.agent.budget else d.Limits()
             if caps.cost is not None and tool.cost and self.out.cost + money(tool.cost) > money(caps.cost):
@@ -198,7 +199,9 @@ class Interpreter:
                 return "ok", outcome
             if outcome not in ("RateLimited", "Unavailable", "InvalidInput"):
                 self.out.cost += money(tool.cost)
-            self.unclear = tool.effect != "reads" and outcome in INDEFINITE
+            # Only the tool's own answer tells of the attempts before it.
+            before = self.unclear and outcome not in tool.raises
+            self.unclear = tool.effect != "reads" and (outcome in INDEFINITE or before)
             rule = next((n for n, r in enumerate(action.retry) if outcome in r.errors or "any" in r.errors), None)
             if rule is not None and left[rule] and not (self.unclear and tool.key is None):
                 left[rule] -= 1

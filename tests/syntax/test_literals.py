@@ -147,3 +147,9 @@ def test_a_literal_of_the_wrong_kind_says_which_is_needed(clause: str, message: 
 def test_an_error_inside_a_text_points_at_the_escape() -> None:
     (found,) = parse(SourceFile("x", 'const a: string = "one \\q two"')).diagnostics
     assert found.span.text == "\\q"
+
+
+def test_a_form_feed_is_white_space_as_in_cel() -> None:
+    expr, problems = parse_expression(SourceFile("x", "1\f+\f2"))
+    assert problems == []
+    assert isinstance(expr, ast.Binary)

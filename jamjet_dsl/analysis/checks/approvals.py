@@ -175,15 +175,13 @@ def _help(site: Site, asks: list[FlowState]) -> str:
     if not asks:
         return (
             f'ask first: `ask role "…" to {site.name}(…)` with `on approve ->` a state that does '
-            f"`call approved {site.name}`; or waive it: `allow {site.name} without approval because \"…\"`"
+            f'`call approved {site.name}`; or waive it: `allow {site.name} without approval because "…"`'
         )
     option = (granting_options(asks[0]) or ["approve"])[0]
     return f"lead every path to this call through `on {option}` of `{asks[0].name}`"
 
 
-def _leads_nowhere(
-    site: Site, code: str, ask: FlowState, labels: tuple[Label, ...], guards: _Dominance
-) -> Diagnostic:
+def _leads_nowhere(site: Site, code: str, ask: FlowState, labels: tuple[Label, ...], guards: _Dominance) -> Diagnostic:
     """The call cannot be reached at all, because the approval has no edge."""
     option = (granting_options(ask) or ["approve"])[0]
     path = path_to(ask) or ()
@@ -209,7 +207,7 @@ def _never_approved(site: Site, guards: _Dominance) -> Diagnostic:
         site.span,
         labels=(Label(site.tool.name.span, "needs an approval"),),
         why="no ask of this agent offers the call, so the policy denies it every time",
-        help=f"add a state with `ask role \"…\" to proposed …`, or take `{site.name}` out of the `tools`",
+        help=f'add a state with `ask role "…" to proposed …`, or take `{site.name}` out of the `tools`',
         path=guards.path(site.state, frozenset()) if reachable else (),
         agent=guards.calls.agent.name,
     )

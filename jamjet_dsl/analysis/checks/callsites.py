@@ -10,7 +10,7 @@ from jamjet_dsl.analysis.checks.atoms import Space, conj, neg
 from jamjet_dsl.analysis.checks.cover import satisfiable
 from jamjet_dsl.analysis.checks.guards import edge_formula, guarded_edges
 from jamjet_dsl.analysis.flow import effect_of, offered_tools, tools_of
-from jamjet_dsl.analysis.model import AgentInfo, Analysis, FlowEdge, FlowState
+from jamjet_dsl.analysis.model import AgentInfo, Analysis, FlowEdge, FlowRegion, FlowState
 from jamjet_dsl.source import Span
 from jamjet_dsl.syntax import ast
 from jamjet_dsl.syntax.node import Node
@@ -42,6 +42,8 @@ class CallSites:
         self.agent = agent
         self.analysis = analysis
         self.states = agent.all_states()
+        self.components: dict[FlowRegion, list[list[FlowState]]] = {}
+        """The strongly connected components of a region, once somebody has counted calls in it."""
         self.offers: dict[ast.ToolDecl, list[FlowState]] = {}
         """Tool -> the ask states that offer its call."""
         for state in self.states:

@@ -59,6 +59,7 @@ class _Counter:
 
     def __init__(self, calls: CallSites, tool: ast.ToolDecl, times: int) -> None:
         self.analysis: Analysis = calls.analysis
+        self.components = calls.components
         self.tool = tool
         self.times = times
         self.unsure = ""
@@ -76,7 +77,9 @@ class _Counter:
         """The most calls in one pass through a region."""
         best: dict[FlowState, int] = {}
         top = 0
-        for component in components(region.states.values()):
+        if region not in self.components:
+            self.components[region] = components(region.states.values())
+        for component in self.components[region]:
             inside = set(component)
             after = max(
                 (best[e.target] for s in component for e in s.out if e.target is not None and e.target not in inside),

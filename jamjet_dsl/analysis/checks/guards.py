@@ -72,11 +72,7 @@ def falls_through(state: FlowState) -> bool:
     """Whether a state has a way on when no guard holds: the one state of a branch or item that is written as plain
     clauses may end, so may one that says what it `yields`, and an ask has an edge for each of its options (JAM212)."""
     own = isinstance(state.decl, ast.StateDecl | ast.ParallelDecl)
-    return (
-        not own
-        or isinstance(state.action, ast.AskAction)
-        or ast.clause(state.clauses, ast.YieldsClause) is not None
-    )
+    return not own or isinstance(state.action, ast.AskAction) or ast.clause(state.clauses, ast.YieldsClause) is not None
 
 
 # ---- edges that are never taken

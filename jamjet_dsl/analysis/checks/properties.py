@@ -45,6 +45,8 @@ class _Deciding:
         self.analysis = analysis
         self.states = agent.all_states()
         self._calls: CallSites | None = None
+        self._rules: Rules | None = None
+        self._counts: dict[tuple[ast.ToolDecl, int], Count] = {}
 
     @property
     def calls(self) -> CallSites:
@@ -52,6 +54,13 @@ class _Deciding:
         if self._calls is None:
             self._calls = CallSites(self.agent, self.analysis)
         return self._calls
+
+    @property
+    def rules(self) -> Rules:
+        """The rules of the policy by tool, sorted when first asked for."""
+        if self._rules is None:
+            self._rules = Rules(self.agent, self.analysis)
+        return self._rules
 
     def check(self, check: ast.Check) -> Iterator[Diagnostic]:
         """Decides one clause."""
@@ -164,7 +173,7 @@ class _Deciding:
     def _fenced(self, tool: ast.ToolDecl, ask: FlowState, option: str) -> bool:
         """Whether the policy itself sees to it: it denies every call that this ask did not approve, and only this
         option approves. What `undo all` and `confirm` call needs no approval."""
-        needed = [r for r in Rules(self.agent, self.analysis).of(tool).requires if r.when is None]
+        needed = [r for r in self.rules.of(tool).requires if r.when is None]
         own = all(s.how in ("direct", "proposed", "approved") for s in self.calls.sites if s.tool is tool)
         return own and any(r.ask.text == ask.name for r in needed) and granting_options(ask) == [option]
 
@@ -188,7 +197,9 @@ class _Deciding:
         steps = self._steps()
         if steps is not None and steps < found:
             return
-        answer: Count = count_calls(self.calls, tool, found)
+        answer = self._counts.get((tool, found))
+        if answer is None:
+            answer = self._counts[tool, found] = count_calls(self.calls, tool, found)
         if answer.verdict == "proved":
             return
         times = "twice" if found == 2 else "once" if found == 1 else f"{found} times"
@@ -201,7 +212,7 @@ class _Deciding:
     def _most_by_policy(self, tool: ast.ToolDecl) -> int | None:
         """The calls in a run that a `limit` of the policy leaves."""
         bounds = []
-        for limit in Rules(self.agent, self.analysis).of(tool).limits:
+        for limit in self.rules.of(tool).limits:
             if isinstance(limit, ast.LimitCalls) and not limit.per:
                 found = number(limit.count, self.analysis)
                 if isinstance(found, int):
@@ -257,9 +268,7 @@ def _may_end(state: FlowState) -> bool:
     """Whether a branch or an item may end in a state: by `skip`, `yields`, or with no edge left."""
     own = isinstance(state.decl, ast.StateDecl | ast.ParallelDecl)
     return (
-        not own
-        or any(e.target is None for e in state.out)
-        or ast.clause(state.clauses, ast.YieldsClause) is not None
+        not own or any(e.target is None for e in state.out) or ast.clause(state.clauses, ast.YieldsClause) is not None
     )
 
 

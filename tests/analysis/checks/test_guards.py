@@ -505,7 +505,7 @@ def test_reasoning_about_guards_is_bounded_for_a_whole_program() -> None:
     assert proved[0].message.startswith("`a&&b&&m` is never reached")
     assert 4 <= len(proved) < 400
     assert result.analysis.guard_work is not None
-    assert result.analysis.guard_work > -1000
+    assert result.analysis.guard_work > -20_000  # a question takes a test to find that nothing is left
 
 
 def test_three_hundred_ordinary_states_are_all_reasoned_about() -> None:
