@@ -34,8 +34,9 @@ class Home(Protocol):
 class Attendant:
     """One task per run that has not ended. `driver` is there while the run is worked on."""
 
-    def __init__(self, home: Home, run_id: str, driver: Driver, first: list[Happened]) -> None:
-        self.driver: Driver | None = driver
+    def __init__(self, home: Home, run_id: str, driver: Driver | None, first: list[Happened]) -> None:
+        """Without a `driver` somebody else drives the run; it is taken over when it has something to do and is free."""
+        self.driver = driver
         self.error: JamError | None = None
         self._home = home
         self._run_id = run_id
@@ -59,6 +60,8 @@ class Attendant:
 
     async def _attend(self, first: list[Happened]) -> None:
         try:
+            if self.driver is None:
+                first = await self._idle()
             while self.driver is not None:
                 await self._drive(self.driver, first)
                 self.driver = None

@@ -233,7 +233,15 @@ class Engine:
             return await self.resume(run_id)
         return Run(self, run_id)
 
-    def _attend(self, run_id: str, driver: Driver, first: list[Happened]) -> None:
+    def look_after(self, run_id: str) -> None:
+        """See to it that a run goes on though another process drives it now: when that one stops in the middle, the
+        run is taken over here. Whoever waits for a run wants that."""
+        if self._closed or run_id in self._attendants or run_id in self._errors:
+            return
+        if self.store.summary(run_id).status not in ENDED:
+            self._attend(run_id, None, [])
+
+    def _attend(self, run_id: str, driver: Driver | None, first: list[Happened]) -> None:
         self._errors.pop(run_id, None)
         self._attendants[run_id] = Attendant(self, run_id, driver, first)
         self._watch()

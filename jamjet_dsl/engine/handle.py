@@ -50,8 +50,12 @@ class Run:
 
     async def wait(self, patience_ms: int = 60_000) -> RunView:
         """Until the run ends, is parked, or only somebody outside can move it (a person, an event, or a timer that is
-        further away than `patience_ms`). Raises the JamError that ended the driving, if one did."""
+        further away than `patience_ms`). Raises the JamError that ended the driving, if one did.
+
+        A run that another process drives, and leaves in the middle, is taken over.
+        """
         engine = self._engine
+        engine.look_after(self.id)
         while True:
             changed = engine.changed(self.id)
             try:
@@ -62,8 +66,9 @@ class Run:
                 engine.forget(self.id, changed)
 
     async def wait_ended(self) -> RunView:
-        """Until the run ends, however long it waits for others before."""
+        """Until the run ends, however long it waits for others before. As `wait`, it takes a run over that was left."""
         engine = self._engine
+        engine.look_after(self.id)
         while True:
             changed = engine.changed(self.id)
             try:

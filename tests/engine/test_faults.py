@@ -37,6 +37,20 @@ agent clerk {
 """
 
 
+SLOW = """
+tool pay(amount: money) -> map<string, string> { effect writes  key run.id }
+agent payer {
+  input amount: money
+  output id: string
+  budget { steps 9  exceeded -> over }
+  policy { allow pay }
+  start state paying { call pay(amount) as got  on in_doubt -> over  on error any -> over  -> done }
+  final done { id = "id" in got ? got["id"] : "" }
+  failed over { id = "" }
+}
+"""
+
+
 class Between(MemoryStore):
     """Calls something in between: after what is named here was done."""
 
@@ -406,6 +420,31 @@ async def test_two_answers_at_once_from_two_engines_are_one(tmp_path: Path) -> N
         assert [problem.code for problem in refused] == ["JAMR402"]
         await asyncio.wait_for(run.wait_ended(), 5)
         assert kinds(one, run).count("answered") == 1
+
+
+async def test_whoever_waits_for_a_run_takes_it_over_from_an_engine_that_closes_in_the_middle(tmp_path: Path) -> None:
+    # Found as two officers answered at once: the process that was refused drove the run, and closed while it paid.
+    begun = asyncio.Event()
+    let_go = asyncio.Event()
+
+    async def slow_pay(amount: Any) -> dict[str, str]:
+        begun.set()
+        await let_go.wait()
+        return {"id": "p1"}
+
+    there = Engine(tmp_path / "jam.db", tools={"pay": slow_pay})
+    async with Engine(tmp_path / "jam.db", tools={"pay": slow_pay}) as here:
+        run = await there.start(compile_text(SLOW), {"amount": "5.00 USD"}, id="r1")
+        await begun.wait()
+        waiting = asyncio.ensure_future(here.run("r1").wait())
+        await asyncio.sleep(0.05)
+        closing = asyncio.ensure_future(there.close())
+        await asyncio.sleep(0.05)
+        let_go.set()
+        await closing
+        view = await asyncio.wait_for(waiting, 10)
+    assert run.id == view.run_id
+    assert (view.status, view.state) == ("completed", "done")
 
 
 async def test_the_same_event_sent_twice_at_once_is_taken_once(tmp_path: Path) -> None:

@@ -198,6 +198,27 @@ async def test_a_second_cancellation_does_not_begin_the_clean_up_again() -> None
         assert (view.status, view.state, calls) == ("cancelled", "done", ["work", "clean"])
 
 
+NAP = """
+agent sleeper {
+  output n: int
+  budget { steps 9  active 10m  exceeded -> stopped }
+  start state sleeping { wait 1m  -> done }
+  final  done { n = 1 }
+  failed stopped { n = 0 }
+}
+"""
+
+
+async def test_a_day_in_which_nobody_ran_it_is_not_active_time() -> None:
+    store, clock, nap = MemoryStore(), SimClock(), compile_text(NAP)
+    async with Engine(store, clock=clock) as jam:
+        await (await jam.start(nap, {}, id="r")).wait()
+    await clock.advance(86_400_000)
+    async with Engine(store, clock=clock) as jam:
+        view = await (await jam.resume("r")).wait()
+    assert (view.status, view.state, view.spent["active_ms"]) == ("completed", "done", 60_000)
+
+
 WAIT = """
 agent patient {
   output n: int
