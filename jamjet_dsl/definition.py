@@ -628,7 +628,7 @@ class Definition(Model):
         return hashlib.sha256(self.canonical()).hexdigest()
 
     drawing: ClassVar[Callable[[Definition], str] | None] = None
-    """What notebooks show a definition with; the package's front door sets it, since drawing stands above this layer."""
+    """What notebooks show a definition with; the package's front door sets it: drawing stands above this layer."""
 
     def _repr_svg_(self) -> str | None:
         return None if Definition.drawing is None else Definition.drawing(self)
@@ -649,7 +649,8 @@ class Compiled(Model):
 
     `sources` maps the name of each file (relative to the main one) to its text. `spans` maps a part of the
     definition to its place; keys are `AGENT`, `AGENT/STATE`, `AGENT/STATE/EDGE_ID`, `AGENT/rules/N`,
-    `tool/NAME`, `model/NAME`, `record/NAME`; a state inside a branch or item is `STATE/BRANCH/INNER` (`STATE/each/INNER`).
+    `tool/NAME`, `model/NAME`, `record/NAME`; a state inside a branch is `STATE/BRANCH/INNER`, inside an item
+    `STATE/each/INNER`.
     `docs` holds doc comments under the same keys. `tests` are the `test` blocks of the main agent, lowered, and
     `test_fns` the functions that only they use (which must not change the digest).
     """

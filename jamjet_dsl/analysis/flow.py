@@ -106,7 +106,8 @@ def effect_of(tool: ast.ToolDecl) -> str:
 def raised_errors(state: FlowState, info: AgentInfo, analysis: Analysis) -> frozenset[str]:
     """The errors that an action can raise to an `on error` of its state.
 
-    Indefinite errors of calls that write are not among them: they go to `confirm` and to `on in_doubt`.
+    Indefinite errors of calls that write are not among them: they go to `on in_doubt`. Only where a `confirm` may
+    tell that the call did not happen are they ordinary errors in the end: without that edge a proof would be none.
     """
     if state.bodies and isinstance(state.decl, ast.ParallelDecl):
         return frozenset({"JoinFailed"})
@@ -115,6 +116,8 @@ def raised_errors(state: FlowState, info: AgentInfo, analysis: Analysis) -> froz
             errors: set[str] = set()
             for tool in tools_of(state.action, info, analysis):
                 errors |= _OF_CALLS if effect_of(tool) == "reads" else _NEVER_SENT
+                if ast.clause(tool.clauses, ast.ConfirmClause) is not None:
+                    errors |= INDEFINITE_ERRORS
                 errors.update(n.text for c in ast.clauses(tool.clauses, ast.RaisesClause) for n in c.errors)
             return frozenset(errors) or _OF_CALLS
         case ast.ThinkAction():
@@ -448,8 +451,3 @@ def _handler_ids(handlers: list[ast.Handler]) -> dict[Node, str]:
         at = seen[text] = seen.get(text, -1) + 1
         ids[handler] = f"handler:{text}#{at}"
     return ids
-
-
-def indefinite(error: str, tool: ast.ToolDecl) -> bool:
-    """Whether after this error of this tool nobody knows if the call happened."""
-    return error in INDEFINITE_ERRORS and effect_of(tool) != "reads"

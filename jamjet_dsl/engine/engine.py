@@ -235,10 +235,13 @@ class Engine:
 
     def look_after(self, run_id: str) -> None:
         """See to it that a run goes on though another process drives it now: when that one stops in the middle, the
-        run is taken over here. Whoever waits for a run wants that."""
+        run is taken over here. Whoever waits for a run wants that; an engine without its tools only looks on."""
         if self._closed or run_id in self._attendants or run_id in self._errors:
             return
-        if self.store.summary(run_id).status not in ENDED:
+        if self.store.summary(run_id).status in ENDED:
+            return
+        with suppress(JamError):
+            self._bound_for(run_id)
             self._attend(run_id, None, [])
 
     def _attend(self, run_id: str, driver: Driver | None, first: list[Happened]) -> None:

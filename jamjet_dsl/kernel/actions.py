@@ -39,8 +39,14 @@ def enter_think(program: Program, state: RunState, frame: Frame, action: d.Think
     if what is not None:
         return [exceeded(frame, what)]
     body: dict[str, Json] = {
-        "cmd": cmd, "does": "think", "model": action.model, "prompt": prompt, "given": given, "effect": "reads",
-        "trace_key": f"{state.run_id}/{frame.path}#{frame.visit}", "reserve": reserve_body(reserve),
+        "cmd": cmd,
+        "does": "think",
+        "model": action.model,
+        "prompt": prompt,
+        "given": given,
+        "effect": "reads",
+        "trace_key": f"{state.run_id}/{frame.path}#{frame.visit}",
+        "reserve": reserve_body(reserve),
     }
     if UNTRUSTED in _told(program, scope, action):
         body["untrusted"] = True
@@ -67,15 +73,29 @@ def _labelled(program: Program, scope: Scope, given: tuple[d.GivenDef, ...]) -> 
     return found
 
 
-def _think(program: Program, state: RunState, frame: Frame, action: d.Think, body: Mapping[str, Json],
-           intent: dict[str, Json] | None) -> Think:
+def _think(
+    program: Program,
+    state: RunState,
+    frame: Frame,
+    action: d.Think,
+    body: Mapping[str, Json],
+    intent: dict[str, Json] | None,
+) -> Think:
     error = frame.error
     return Think(
-        id=action_id(frame), state=frame.state, model=action.model, prompt=body["prompt"],
+        id=action_id(frame),
+        state=frame.state,
+        model=action.model,
+        prompt=body["prompt"],
         given=tuple((label, from_journal(value)) for label, value in body["given"]),
-        messages=tuple(state.vars.get(action.chat, [])) if action.chat else None, tools=action.tools,
-        result_type=action.result, max_prompt=action.max_prompt, max_tokens=action.max_tokens,
-        temperature=action.temperature, timeout_ms=action.timeout_ms, attempt=frame.attempt,
+        messages=tuple(state.vars.get(action.chat, [])) if action.chat else None,
+        tools=action.tools,
+        result_type=action.result,
+        max_prompt=action.max_prompt,
+        max_tokens=action.max_tokens,
+        temperature=action.temperature,
+        timeout_ms=action.timeout_ms,
+        attempt=frame.attempt,
         previous_error=error["message"] if error is not None and error["error"] == "InvalidOutput" else None,
         intent=intent,
     )
@@ -107,8 +127,11 @@ def enter_ask(program: Program, state: RunState, frame: Frame, action: d.Ask) ->
 
 def _question(program: Program, state: RunState, frame: Frame, action: d.Ask, scope: Scope) -> dict[str, Json]:
     body: dict[str, Json] = {
-        "cmd": action_id(frame), "state": frame.state, "role": action.role,
-        "text": program.evaluate(action.text, scope), "show": _labelled(program, scope, action.show),
+        "cmd": action_id(frame),
+        "state": frame.state,
+        "role": action.role,
+        "text": program.evaluate(action.text, scope),
+        "show": _labelled(program, scope, action.show),
         "options": [{"name": option.name, "approves": option.approves} for option in action.options],
         "form": [field.model_dump(mode="json", exclude_defaults=True) for field in action.form],
     }
@@ -119,8 +142,9 @@ def _question(program: Program, state: RunState, frame: Frame, action: d.Ask, sc
     return body
 
 
-def _offer(program: Program, state: RunState, frame: Frame, action: d.Ask, scope: Scope
-           ) -> dict[str, Json] | list[Command]:
+def _offer(
+    program: Program, state: RunState, frame: Frame, action: d.Ask, scope: Scope
+) -> dict[str, Json] | list[Command]:
     """The frozen call that an approving option grants, decided now; nothing where the question offers none."""
     if action.call is not None:
         tool, args, flags = declared_call(program, scope, frame, action.call.tool, action.call.args)

@@ -69,8 +69,9 @@ def tool_reserve(tool: Tool) -> Reserve:
     return Reserve(0, tool.cost)
 
 
-def think_reserve(action: Think, model: ModelDef | None, prompt_bytes: int, caps: Caps, state: RunState,
-                  currency: str) -> Reserve:
+def think_reserve(
+    action: Think, model: ModelDef | None, prompt_bytes: int, caps: Caps, state: RunState, currency: str
+) -> Reserve:
     """The worst case of one attempt at a model call.
 
     Without `max prompt` the prompt's UTF-8 bytes bound its tokens (no tokenizer gives more than one a byte).

@@ -38,8 +38,9 @@ class Refused(Exception):
         self.record = record
 
 
-def enter_call(program: Program, state: RunState, frame: Frame,
-               action: d.Call | d.CallProposed | d.CallApproved) -> list[Command]:
+def enter_call(
+    program: Program, state: RunState, frame: Frame, action: d.Call | d.CallProposed | d.CallApproved
+) -> list[Command]:
     """What a state that calls a tool does in its phase `enter` or `act`."""
     if frame.call is not None:
         return [_again(program, state, frame, action)]
@@ -50,29 +51,43 @@ def enter_call(program: Program, state: RunState, frame: Frame,
         return [refused.record]
 
 
-def chosen(program: Program, state: RunState, frame: Frame, action: d.Call | d.CallProposed | d.CallApproved
-           ) -> tuple[str, dict[str, Any], dict[str, frozenset[str]]]:
+def chosen(
+    program: Program, state: RunState, frame: Frame, action: d.Call | d.CallProposed | d.CallApproved
+) -> tuple[str, dict[str, Any], dict[str, frozenset[str]]]:
     """The tool, the validated arguments and the arguments' provenance. Raises Refused."""
     match action:
         case d.Call():
-            return declared_call(program, scope_of(program, state, frame), frame, action.tool, action.args,
-                                 action.args_map)
+            return declared_call(
+                program, scope_of(program, state, frame), frame, action.tool, action.args, action.args_map
+            )
         case d.CallProposed():
             return proposed_call(program, state, frame, action.move, action.tools)
         case d.CallApproved():
             grant = _grant(state, action)
             if grant is None:
                 name = action.tool or "the call"
-                raise Refused(_denied(frame, action.tool or "", {}, {
-                    "result": "denied", "rules": [], "reason": f"there is no unused approval for `{name}`"}))
+                raise Refused(
+                    _denied(
+                        frame,
+                        action.tool or "",
+                        {},
+                        {"result": "denied", "rules": [], "reason": f"there is no unused approval for `{name}`"},
+                    )
+                )
             args = from_journal(grant.call["args"])
             assert isinstance(args, dict)
             flags = {name: frozenset(found) for name, found in grant.call.get("from", {}).items()}
             return grant.call["tool"], args, flags
 
 
-def declared_call(program: Program, scope: Scope, frame: Frame, tool: str, exprs: Mapping[str, d.ExprJson],
-                  args_map: d.ExprJson | None = None) -> tuple[str, dict[str, Any], dict[str, frozenset[str]]]:
+def declared_call(
+    program: Program,
+    scope: Scope,
+    frame: Frame,
+    tool: str,
+    exprs: Mapping[str, d.ExprJson],
+    args_map: d.ExprJson | None = None,
+) -> tuple[str, dict[str, Any], dict[str, frozenset[str]]]:
     """A call whose arguments are expressions. Raises Refused with InvalidInput."""
     try:
         if args_map is not None:
@@ -86,8 +101,9 @@ def declared_call(program: Program, scope: Scope, frame: Frame, tool: str, exprs
     return tool, _valid(program, frame, tool, given), flags
 
 
-def proposed_call(program: Program, state: RunState, frame: Frame, move: str, tools: Sequence[str]
-                  ) -> tuple[str, dict[str, Any], dict[str, frozenset[str]]]:
+def proposed_call(
+    program: Program, state: RunState, frame: Frame, move: str, tools: Sequence[str]
+) -> tuple[str, dict[str, Any], dict[str, frozenset[str]]]:
     """The call that a model proposed: a tool of the closed set, arguments that fit it. Raises Refused."""
     value = state.vars.get(move)
     call = value.get("call") if isinstance(value, dict) else None
@@ -120,15 +136,23 @@ def _grant(state: RunState, action: d.CallApproved) -> Grant | None:
 
 
 def _denied(frame: Frame, tool: str, args: Mapping[str, Any], decision: dict[str, Json]) -> Record:
-    return Record("denied", {"cmd": action_id(frame), "tool": tool, "args": to_journal(dict(args)),
-                             "decision": decision})
+    return Record(
+        "denied", {"cmd": action_id(frame), "tool": tool, "args": to_journal(dict(args)), "decision": decision}
+    )
 
 
 # ---- the first attempt of a visit
 
 
-def _first(program: Program, state: RunState, frame: Frame, action: d.Call | d.CallProposed | d.CallApproved,
-           tool: str, args: dict[str, Any], flags: Mapping[str, frozenset[str]]) -> list[Command]:
+def _first(
+    program: Program,
+    state: RunState,
+    frame: Frame,
+    action: d.Call | d.CallProposed | d.CallApproved,
+    tool: str,
+    args: dict[str, Any],
+    flags: Mapping[str, frozenset[str]],
+) -> list[Command]:
     cmd, declared = action_id(frame), program.defn.tools[tool]
     digest = digest_of(tool, to_journal(args))
     approved = isinstance(action, d.CallApproved)
@@ -150,8 +174,14 @@ def _first(program: Program, state: RunState, frame: Frame, action: d.Call | d.C
     if key is not None and state.keys.get(f"{tool} {key}", digest) != digest:
         return [failed(frame, "InvalidInput", f"the key `{key}` of `{tool}` stood for other arguments before")]
     body: dict[str, Json] = {
-        "cmd": cmd, "does": "action", "tool": tool, "args": to_journal(args), "digest": digest, "key": key,
-        "trace_key": f"{state.run_id}/{frame.path}#{frame.visit}", "effect": declared.effect,
+        "cmd": cmd,
+        "does": "action",
+        "tool": tool,
+        "args": to_journal(args),
+        "digest": digest,
+        "key": key,
+        "trace_key": f"{state.run_id}/{frame.path}#{frame.visit}",
+        "effect": declared.effect,
         "decision": decision.body(),
     }
     if approved:
@@ -159,9 +189,17 @@ def _first(program: Program, state: RunState, frame: Frame, action: d.Call | d.C
     return _start(program, state, frame, action, body, intent=approved or program.needs_intent(tool))
 
 
-def decided(program: Program, state: RunState, scope: Scope, frame: Frame, tool: str, args: Mapping[str, Any],
-            flags: Mapping[str, frozenset[str]], grants: Sequence[Grant], offered: str | None = None
-            ) -> rules.Decision | list[Command]:
+def decided(
+    program: Program,
+    state: RunState,
+    scope: Scope,
+    frame: Frame,
+    tool: str,
+    args: Mapping[str, Any],
+    flags: Mapping[str, frozenset[str]],
+    grants: Sequence[Grant],
+    offered: str | None = None,
+) -> rules.Decision | list[Command]:
     """The policy's decision, or the read of a fact that it wants first."""
     inner = scope.nested({}, {f"args.{name}": flag for name, flag in flags.items()})
     cmd = action_id(frame)
@@ -174,8 +212,16 @@ def decided(program: Program, state: RunState, scope: Scope, frame: Frame, tool:
     return [aside(program, state, fact_id(cmd, answer.name), "fact", answer.tool, answer.args)]
 
 
-def _used(program: Program, state: RunState, scope: Scope, frame: Frame, tool: str, args: Mapping[str, Any],
-          flags: Mapping[str, frozenset[str]], grants: Sequence[Grant]) -> Sequence[Grant]:
+def _used(
+    program: Program,
+    state: RunState,
+    scope: Scope,
+    frame: Frame,
+    tool: str,
+    args: Mapping[str, Any],
+    flags: Mapping[str, frozenset[str]],
+    grants: Sequence[Grant],
+) -> Sequence[Grant]:
     """The fewest of the approvals, in order, that the decision needs: what is not needed is not used up."""
     for count in range(1, len(grants)):
         answer = decided(program, state, scope, frame, tool, args, flags, grants[:count])
@@ -194,8 +240,14 @@ def _key(program: Program, state: RunState, tool: str, args: Mapping[str, Any]) 
     return value
 
 
-def _start(program: Program, state: RunState, frame: Frame, action: d.Call | d.CallProposed | d.CallApproved,
-           body: dict[str, Json], intent: bool) -> list[Command]:
+def _start(
+    program: Program,
+    state: RunState,
+    frame: Frame,
+    action: d.Call | d.CallProposed | d.CallApproved,
+    body: dict[str, Json],
+    intent: bool,
+) -> list[Command]:
     reserve = tool_reserve(program.defn.tools[body["tool"]])
     what = misfit(program.caps, state, reserve)
     if what is not None:
@@ -204,22 +256,38 @@ def _start(program: Program, state: RunState, frame: Frame, action: d.Call | d.C
     return [_command(program, frame, action, body, body if intent else None)]
 
 
-def _command(program: Program, frame: Frame, action: d.Call | d.CallProposed | d.CallApproved,
-             body: Mapping[str, Json], intent: dict[str, Json] | None) -> Call:
+def _command(
+    program: Program,
+    frame: Frame,
+    action: d.Call | d.CallProposed | d.CallApproved,
+    body: Mapping[str, Json],
+    intent: dict[str, Json] | None,
+) -> Call:
     tool = program.defn.tools[body["tool"]]
     args = from_journal(body["args"])
     assert isinstance(args, dict)
     ordered = {param.name: args[param.name] for param in tool.params if param.name in args}
     timeout = action.timeout_ms if action.timeout_ms is not None else tool.timeout_ms
-    return Call(action_id(frame), "action", body["tool"], ordered, tool.effect, body["key"], body["trace_key"],
-                timeout, frame.attempt, intent)
+    return Call(
+        action_id(frame),
+        "action",
+        body["tool"],
+        ordered,
+        tool.effect,
+        body["key"],
+        body["trace_key"],
+        timeout,
+        frame.attempt,
+        intent,
+    )
 
 
 # ---- further attempts, and reads beside the action
 
 
-def _again(program: Program, state: RunState, frame: Frame,
-           action: d.Call | d.CallProposed | d.CallApproved) -> Command:
+def _again(
+    program: Program, state: RunState, frame: Frame, action: d.Call | d.CallProposed | d.CallApproved
+) -> Command:
     """The frozen call: in flight already, or as a further attempt under the same key and arguments."""
     cmd, frozen = action_id(frame), frame.call
     assert frozen is not None
@@ -265,7 +333,13 @@ def aside(program: Program, state: RunState, cmd: str, does: Any, tool: str, arg
     intent: dict[str, Json] | None = None
     if cmd not in state.intents and program.needs_intent(tool):
         intent = {
-            "cmd": cmd, "does": does, "tool": tool, "args": to_journal(args), "key": None, "trace_key": trace_key,
-            "effect": declared.effect, "reserve": reserve_body(tool_reserve(declared)),
+            "cmd": cmd,
+            "does": does,
+            "tool": tool,
+            "args": to_journal(args),
+            "key": None,
+            "trace_key": trace_key,
+            "effect": declared.effect,
+            "reserve": reserve_body(tool_reserve(declared)),
         }
     return Call(cmd, does, tool, args, declared.effect, None, trace_key, declared.timeout_ms, 1, intent)

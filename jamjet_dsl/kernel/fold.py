@@ -245,19 +245,26 @@ def _answered(program: Program, draft: Draft, body: Body) -> None:
     approvals = [*question.approvals, person] if approves else question.approvals
     questions = draft.own("questions")
     if approves and not outcomes.enough(new, question, approvals):
-        questions[question.id] = Question(question.id, question.cmd, question.frame, question.state, question.body,
-                                          question.expires_at_ms, approvals)
+        questions[question.id] = Question(
+            question.id, question.cmd, question.frame, question.state, question.body, question.expires_at_ms, approvals
+        )
         return
     del questions[question.id]
     if approves and "call" in question.body:
         bind = getattr(program.action(question.state), "bind", None)
         by = ", ".join(str(p["by"]) for p in approvals)
-        draft.own("grants")[question.id] = Grant(question.id, question.state, bind, question.body["call"], by,
-                                                 new.now_ms, None, approvals, new.seq)
-    result = {**body.get("form", {}), "option": body["option"], "by": body["by"],
-              "at": to_journal(Timestamp.of_ms(new.now_ms))}
-    outcomes.end_action(draft, draft.frame(question.frame), {"kind": "answered", "option": body["option"],
-                                                             "result": result})
+        draft.own("grants")[question.id] = Grant(
+            question.id, question.state, bind, question.body["call"], by, new.now_ms, None, approvals, new.seq
+        )
+    result = {
+        **body.get("form", {}),
+        "option": body["option"],
+        "by": body["by"],
+        "at": to_journal(Timestamp.of_ms(new.now_ms)),
+    }
+    outcomes.end_action(
+        draft, draft.frame(question.frame), {"kind": "answered", "option": body["option"], "result": result}
+    )
 
 
 def _expired(program: Program, draft: Draft, body: Body) -> None:
@@ -353,8 +360,11 @@ def _recovered(program: Program, draft: Draft, body: Body) -> None:
     charge(draft, usage["tokens"], amount(usage["cost"]), program.agent.currency)
     if body["how"] == "key":
         # What was in flight may have happened: until an attempt tells, the call stays open, as after a `Timeout`.
-        frame.error = {"error": "Crashed", "message": "the process ended before its outcome was known",
-                       "definite": False}
+        frame.error = {
+            "error": "Crashed",
+            "message": "the process ended before its outcome was known",
+            "definite": False,
+        }
         known = draft.intent(cmd)
         known.reserve, known.unsettled = Reserve(), "indefinite"
     else:

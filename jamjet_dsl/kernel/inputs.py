@@ -35,8 +35,9 @@ NOTHING_USED: dict[str, Json] = {"tokens_in": 0, "tokens_out": 0, "cost": "0"}
 # ---- the beginning
 
 
-def started(program: Program, input_json: object, principal: Mapping[str, Any] | None, bindings: str,
-            parent: str | None = None) -> Made:
+def started(
+    program: Program, input_json: object, principal: Mapping[str, Any] | None, bindings: str, parent: str | None = None
+) -> Made:
     """The first event of a run: its input, validated, and the variables' first values.
 
     Raises JamError JAMR301 with all problems of the input at once, JAMR503 if an initial value cannot be computed.
@@ -58,8 +59,12 @@ def started(program: Program, input_json: object, principal: Mapping[str, Any] |
         except EvalError as error:
             raise JamError("JAMR503", f"the initial value of `{var.name}` has no value: {error.message}") from None
     body: dict[str, Json] = {
-        "definition": program.digest, "agent": agent.name, "input": to_journal(values), "principal": who,
-        "bindings": bindings, "set": to_journal(state.vars),
+        "definition": program.digest,
+        "agent": agent.name,
+        "input": to_journal(values),
+        "principal": who,
+        "bindings": bindings,
+        "set": to_journal(state.vars),
     }
     if parent is not None:
         body["parent"] = parent
@@ -69,8 +74,15 @@ def started(program: Program, input_json: object, principal: Mapping[str, Any] |
 # ---- outcomes of effects
 
 
-def succeeded(program: Program, state: RunState, command: Call | Think, value: object,
-              usage: Mapping[str, Json] | None = None, duration_ms: int = 0, messages: Sequence[Any] = ()) -> Made:
+def succeeded(
+    program: Program,
+    state: RunState,
+    command: Call | Think,
+    value: object,
+    usage: Mapping[str, Json] | None = None,
+    duration_ms: int = 0,
+    messages: Sequence[Any] = (),
+) -> Made:
     """An effect gave `value` (JSON or Python values, not validated yet). `messages` are what a model's provider
     wants kept in the conversation (journal form)."""
     if not is_open(state, command.id):
@@ -98,8 +110,18 @@ def succeeded(program: Program, state: RunState, command: Call | Think, value: o
     return "succeeded", {**body, **_undo(program, state, command.tool, command.args, result)}
 
 
-def failed(program: Program, state: RunState, command: Call | Think, error: str, message: str, *, sent: bool = True,
-           usage: Mapping[str, Json] | None = None, duration_ms: int = 0, retry_after_ms: int | None = None) -> Made:
+def failed(
+    program: Program,
+    state: RunState,
+    command: Call | Think,
+    error: str,
+    message: str,
+    *,
+    sent: bool = True,
+    usage: Mapping[str, Json] | None = None,
+    duration_ms: int = 0,
+    retry_after_ms: int | None = None,
+) -> Made:
     """An effect ended in an error. `sent` False: it is certain that nothing left this machine.
 
     An error that the tool does not declare counts as `Crashed`: the program cannot know what it means.
@@ -117,9 +139,12 @@ def failed(program: Program, state: RunState, command: Call | Think, error: str,
         return "fact", {**_fact(command), "error": error, "message": message, **_usage(usage)}
     writes = isinstance(command, Call) and command.effect in WRITES
     body: dict[str, Json] = {
-        "cmd": command.id, "error": error, "message": message,
+        "cmd": command.id,
+        "error": error,
+        "message": message,
         "definite": not writes or (_tells(state, command, error in raises) and (not sent or error not in INDEFINITE)),
-        **_usage(usage), "duration_ms": duration_ms,
+        **_usage(usage),
+        "duration_ms": duration_ms,
     }
     if isinstance(command, Call):
         body["tool"] = command.tool
@@ -163,8 +188,7 @@ def _fact(command: Call) -> dict[str, Json]:
     return {"name": name, "cmd": command.id, "tool": command.tool, "args": to_journal(command.args), "key": key}
 
 
-def _probed(program: Program, state: RunState, command: Call, value: object,
-            usage: Mapping[str, Json] | None) -> Made:
+def _probed(program: Program, state: RunState, command: Call, value: object, usage: Mapping[str, Json] | None) -> Made:
     """What `confirm` gave: a result means that the call happened, null that it did not, and so does false where
     the tool that confirms answers yes or no. A result that is none of the call's leaves it open."""
     declared = program.defn.tools[command.tool].result
@@ -205,8 +229,15 @@ def _undo(program: Program, state: RunState, tool: str, args: Any, result: Json)
 # ---- people and other systems
 
 
-def answered(program: Program, state: RunState, question_id: str, option: str, form_json: object, by: str,
-             roles: Sequence[str] | None) -> Made:
+def answered(
+    program: Program,
+    state: RunState,
+    question_id: str,
+    option: str,
+    form_json: object,
+    by: str,
+    roles: Sequence[str] | None,
+) -> Made:
     """A person's answer. `roles` None: nobody keeps a list of who has which role, so the answer is taken.
 
     Raises JamError JAMR402 for a question that is not open, JAMR403 for an option it does not have, JAMR404 for a
@@ -240,12 +271,16 @@ def _may_answer(state: RunState, question: Question, by: str, roles: list[str], 
     if any(person["by"] == by for person in question.approvals):
         raise JamError("JAMR409", f"`{by}` has approved this already", "somebody else has to approve it too")
     if needs and not any(counts(state, need, {"by": by, "roles": roles}) for need in needs):
-        raise JamError("JAMR409", f"an approval by `{by}` does not count here",
-                       "the policy wants " + " and ".join(str(need["role"]) for need in needs))
+        raise JamError(
+            "JAMR409",
+            f"an approval by `{by}` does not count here",
+            "the policy wants " + " and ".join(str(need["role"]) for need in needs),
+        )
 
 
-def received(program: Program, state: RunState, name: str, payload_json: object, id: str,
-             by: str | None = None) -> Made:
+def received(
+    program: Program, state: RunState, name: str, payload_json: object, id: str, by: str | None = None
+) -> Made:
     """An event from outside. Raises JamError JAMR204 after the end, JAMR405 for an event the agent does not take,
     JAMR406 for a payload that does not fit."""
     _not_ended(state)
@@ -283,16 +318,21 @@ def retry(program: Program, state: RunState, by: str, note: str) -> Made:
         raise JamError("JAMR408", f"run `{state.run_id}` is not parked")
     outcome = state.frames[state.parked["frame"]].outcome
     if outcome is not None and outcome["kind"] == "in_doubt":
-        raise JamError("JAMR407", f"a call of run `{state.run_id}` may have happened: it cannot just be tried again",
-                       "find out whether it did, and tell with `jam settle`")
+        raise JamError(
+            "JAMR407",
+            f"a call of run `{state.run_id}` may have happened: it cannot just be tried again",
+            "find out whether it did, and tell with `jam settle`",
+        )
     if "retry" not in state.parked["commands"]:
-        raise JamError("JAMR408", f"run `{state.run_id}` cannot be tried again: {state.parked['reason']}",
-                       "`jam cancel` ends it")
+        raise JamError(
+            "JAMR408", f"run `{state.run_id}` cannot be tried again: {state.parked['reason']}", "`jam cancel` ends it"
+        )
     return "unparked", {"by": by, "note": note, "how": "retry"}
 
 
-def settle(program: Program, state: RunState, happened: bool, result_json: object, by: str, note: str,
-           cmd: str | None = None) -> Made:
+def settle(
+    program: Program, state: RunState, happened: bool, result_json: object, by: str, note: str, cmd: str | None = None
+) -> Made:
     """A person tells whether a call in doubt happened. Raises JamError JAMR407 where none is (or several are and
     `cmd` names none of them), JAMR302 for a result that does not fit the tool."""
     doubts = [name for name, intent in state.intents.items() if intent.unsettled == "doubt"]
@@ -312,4 +352,3 @@ def settle(program: Program, state: RunState, happened: bool, result_json: objec
         body["result"] = to_journal(value)
         body |= _undo(program, state, call["tool"], from_journal(call["args"]), body["result"])
     return "settled", body
-

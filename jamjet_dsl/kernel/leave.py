@@ -105,8 +105,16 @@ def take(program: Program, state: RunState, frame: Frame, edge: d.Edge, way: Way
     return goto(program, state, frame, way, edge.id, target, over=limit_used, counted=edge.limit is not None)
 
 
-def goto(program: Program, state: RunState, frame: Frame, way: Way, edge: str, target: str, over: bool = False,
-         counted: bool = False) -> Record:
+def goto(
+    program: Program,
+    state: RunState,
+    frame: Frame,
+    way: Way,
+    edge: str,
+    target: str,
+    over: bool = False,
+    counted: bool = False,
+) -> Record:
     """The transition, unless the action behind it does not fit under the limit of steps."""
     cap = program.caps.steps
     if cap is not None and state.exceeded is None and program.steps(target) and state.spent.steps >= cap:

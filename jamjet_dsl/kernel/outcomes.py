@@ -255,8 +255,4 @@ def close_visit(program: Program, draft: Draft, frame: Frame) -> None:
 def enough(state: RunState, question: Question, approvals: list[dict[str, Json]]) -> bool:
     """Whether these people are all whom the rules want to approve the question's call."""
     needs = [need for need in question.body.get("decision", {}).get("needs", ()) if "people" in need]
-    return all(
-        len({p["by"] for p in approvals if counts(state, need, p)}) >= int(need["people"])
-        for need in needs
-    )
-
+    return all(len({p["by"] for p in approvals if counts(state, need, p)}) >= int(need["people"]) for need in needs)

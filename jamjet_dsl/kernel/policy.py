@@ -34,8 +34,14 @@ _ANY = Scalar(kind="any")
 class Fence:
     """A policy and the history of the calls it has to know. Not for use by several threads at once."""
 
-    def __init__(self, definition: Definition, *, principal: Mapping[str, Any] | None = None,
-                 variables: Mapping[str, Any] | None = None, now_ms: int = 0) -> None:
+    def __init__(
+        self,
+        definition: Definition,
+        *,
+        principal: Mapping[str, Any] | None = None,
+        variables: Mapping[str, Any] | None = None,
+        now_ms: int = 0,
+    ) -> None:
         """`variables` are what conditions may name beside `args` and `principal`; `now_ms` is the time of the
         first call (milliseconds since 1970)."""
         self.program = Program.of(definition)
@@ -44,9 +50,17 @@ class Fence:
         self._state.vars = {name: self._value(name, value) for name, value in (variables or {}).items()}
         self._frame = Frame("", "")
 
-    def decide(self, tool: str, args: Mapping[str, Any], *, approved: bool = False,
-               approvals: Iterable[Mapping[str, Any]] = (), facts: Mapping[str, Any] | None = None,
-               read: Callable[[str, dict[str, Any]], Any] | None = None, at_ms: int | None = None) -> Decision:
+    def decide(
+        self,
+        tool: str,
+        args: Mapping[str, Any],
+        *,
+        approved: bool = False,
+        approvals: Iterable[Mapping[str, Any]] = (),
+        facts: Mapping[str, Any] | None = None,
+        read: Callable[[str, dict[str, Any]], Any] | None = None,
+        at_ms: int | None = None,
+    ) -> Decision:
         """Decides a call with these arguments (JSON or values) at a time (milliseconds since 1970).
 
         `approvals` were given for exactly this call: `{"ask": state, "by": id, "roles": [...]}`; `approved` stands
@@ -60,8 +74,16 @@ class Fence:
             self._state.now_ms = max(at_ms, self._state.now_ms)
         digest = digest_of(tool, to_journal(values))
         grants = [
-            Grant(f"g{n}", str(a.get("ask") or ""), None, {"tool": tool, "digest": digest}, str(a.get("by", "")),
-                  self._state.now_ms, None, [{"by": str(a.get("by", "")), "roles": list(a.get("roles", ()))}])
+            Grant(
+                f"g{n}",
+                str(a.get("ask") or ""),
+                None,
+                {"tool": tool, "digest": digest},
+                str(a.get("by", "")),
+                self._state.now_ms,
+                None,
+                [{"by": str(a.get("by", "")), "roles": list(a.get("roles", ()))}],
+            )
             for n, a in enumerate(approvals)
         ]
         scope = scope_of(self.program, self._state, self._frame)
@@ -75,8 +97,9 @@ class Fence:
             return replace(answer, verdict="allowed", reason="approved: " + answer.reason)
         return answer
 
-    def record(self, tool: str, args: Mapping[str, Any], *, ok: bool = True, result: Any = None,
-               at_ms: int | None = None) -> None:
+    def record(
+        self, tool: str, args: Mapping[str, Any], *, ok: bool = True, result: Any = None, at_ms: int | None = None
+    ) -> None:
         """Tells that a call was made, allowed or not, and what came of it. Time never goes back."""
         values, problems = self._arguments(tool, args)
         draft = Draft(self._state)
@@ -103,8 +126,9 @@ class Fence:
             raise JamError("JAMR006", f"the program declares no tool `{tool}`", "declare it, with its effect")
         return check_args(self.program, tool, args)
 
-    def _fact(self, missing: rules.Missing, facts: Mapping[str, Any],
-              read: Callable[[str, dict[str, Any]], Any] | None) -> dict[str, Any]:
+    def _fact(
+        self, missing: rules.Missing, facts: Mapping[str, Any], read: Callable[[str, dict[str, Any]], Any] | None
+    ) -> dict[str, Any]:
         entry: dict[str, Any] = {"at_ms": self._state.now_ms, "cmd": "#1.1"}
         if missing.name in facts:
             value = facts[missing.name]
@@ -132,9 +156,16 @@ class Fence:
         return found
 
 
-def decide_call(definition: Definition, history: Iterable[Mapping[str, Any]], call: Mapping[str, Any], *,
-                principal: Mapping[str, Any] | None = None, variables: Mapping[str, Any] | None = None,
-                facts: Mapping[str, Any] | None = None, now_ms: int = 0) -> Decision:
+def decide_call(
+    definition: Definition,
+    history: Iterable[Mapping[str, Any]],
+    call: Mapping[str, Any],
+    *,
+    principal: Mapping[str, Any] | None = None,
+    variables: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    now_ms: int = 0,
+) -> Decision:
     """Decides one call after a history of calls.
 
     Calls are `{"tool", "args"}`; those of the history also have `ok` (default true), `result` and `at_ms`, the
@@ -143,7 +174,12 @@ def decide_call(definition: Definition, history: Iterable[Mapping[str, Any]], ca
     """
     fence = Fence(definition, principal=principal, variables=variables)
     for past in history:
-        fence.record(past["tool"], past["args"], ok=bool(past.get("ok", True)), result=past.get("result"),
-                     at_ms=past.get("at_ms"))
+        fence.record(
+            past["tool"],
+            past["args"],
+            ok=bool(past.get("ok", True)),
+            result=past.get("result"),
+            at_ms=past.get("at_ms"),
+        )
     approved = bool(call.get("approved"))
     return fence.decide(call["tool"], call["args"], approved=approved, facts=facts, at_ms=now_ms)

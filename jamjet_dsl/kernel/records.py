@@ -19,8 +19,9 @@ EVALUATION = "EvaluationFailed"
 
 def fault(frame: Frame, error: str, message: str, where: str) -> Record:
     """An expression of the state has no value."""
-    return Record("faulted", {"frame": frame.path, "cmd": action_id(frame), "error": error, "message": message,
-                              "where": where})
+    return Record(
+        "faulted", {"frame": frame.path, "cmd": action_id(frame), "error": error, "message": message, "where": where}
+    )
 
 
 def parked(frame: Frame, reason: str, commands: list[str], cmd: str | None = None) -> Record:
@@ -38,8 +39,17 @@ def exceeded(frame: Frame, what: str) -> Record:
 
 def failed(frame: Frame, error: str, message: str) -> Record:
     """The action failed before anything was sent."""
-    return Record("failed", {"cmd": action_id(frame), "error": error, "message": message, "definite": True,
-                             "usage": {"tokens_in": 0, "tokens_out": 0, "cost": "0"}, "duration_ms": 0})
+    return Record(
+        "failed",
+        {
+            "cmd": action_id(frame),
+            "error": error,
+            "message": message,
+            "definite": True,
+            "usage": {"tokens_in": 0, "tokens_out": 0, "cost": "0"},
+            "duration_ms": 0,
+        },
+    )
 
 
 def reserve_body(reserve: Reserve) -> dict[str, Json]:
@@ -114,4 +124,3 @@ def grants_for(state: RunState, digest: str) -> list[Grant]:
     """Approvals for exactly this call that were not used yet, oldest first."""
     unused = [g for g in state.grants.values() if g.used_by is None and g.call["digest"] == digest]
     return sorted(unused, key=lambda grant: grant.seq)
-

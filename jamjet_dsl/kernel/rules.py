@@ -62,8 +62,16 @@ class Missing:
     key: str
 
 
-def decide(program: Program, state: RunState, scope: Scope, cmd: str, tool: str, args: Mapping[str, Any],
-           grants: Sequence[Grant], offered: str | None = None) -> Decision | Missing:
+def decide(
+    program: Program,
+    state: RunState,
+    scope: Scope,
+    cmd: str,
+    tool: str,
+    args: Mapping[str, Any],
+    grants: Sequence[Grant],
+    offered: str | None = None,
+) -> Decision | Missing:
     """Decides one call.
 
     `scope` holds the run's names; `args` are the call's values. `grants` are approvals given for exactly this
@@ -222,11 +230,21 @@ class _Judge:
         limits = tuple(self.limits)
         if needs:
             wanted = " and ".join(_in_words(need) for _, need in needs)
-            return Decision("needs_approval", tuple(i for i, _ in needs), f"needs {wanted}", tuple(n for _, n in needs),
-                            limits=limits)
+            return Decision(
+                "needs_approval",
+                tuple(i for i, _ in needs),
+                f"needs {wanted}",
+                tuple(n for _, n in needs),
+                limits=limits,
+            )
         if self.program.defn.tools[self.tool].effect == "irreversible" and not self.waived:
-            return Decision("needs_approval", tuple(self.allowing), "an irreversible call needs an approval",
-                            ({"ask": None},), limits=limits)
+            return Decision(
+                "needs_approval",
+                tuple(self.allowing),
+                "an irreversible call needs an approval",
+                ({"ask": None},),
+                limits=limits,
+            )
         return Decision("allowed", tuple(self.allowing), f"`{self.tool}` is allowed", limits=limits)
 
 
@@ -279,8 +297,9 @@ def counts(state: RunState, need: Mapping[str, Json], person: Mapping[str, Json]
 # ---- facts
 
 
-def _facts(program: Program, state: RunState, scope: Scope, cmd: str, tool: str,
-           applicable: Sequence[tuple[int, d.Rule]]) -> tuple[dict[str, Any], dict[str, Json]] | Missing:
+def _facts(
+    program: Program, state: RunState, scope: Scope, cmd: str, tool: str, applicable: Sequence[tuple[int, d.Rule]]
+) -> tuple[dict[str, Any], dict[str, Json]] | Missing:
     """The facts that the rules for this call read: values by name and what was read, or the first one missing.
 
     A fact that could not be read has no value, so every condition that needs it denies the call.

@@ -97,8 +97,13 @@ def budget_record(program: Program, state: RunState) -> dict[str, Any]:
         return {"remaining": {}}
     full = full_caps(budget.limits)
     tokens, cost = reserved(state)
-    used = (state.spent.steps, state.spent.tokens + tokens, amount(state.spent.cost) + cost,
-            state.now_ms - state.started_ms, state.spent.active_ms)
+    used = (
+        state.spent.steps,
+        state.spent.tokens + tokens,
+        amount(state.spent.cost) + cost,
+        state.now_ms - state.started_ms,
+        state.spent.active_ms,
+    )
     limits: dict[str, Any] = {}
     remaining: dict[str, Any] = {}
     for name, so_far in zip(DIMENSIONS, used, strict=True):

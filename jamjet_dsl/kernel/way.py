@@ -101,7 +101,11 @@ class Way:
     def moved(self, edge: str, to: str, over: bool = False, counted: bool = False) -> Record:
         """The transition."""
         body: dict[str, Json] = {
-            "frame": self.frame.path, "visit": self.frame.visit, "state": self.frame.state, "edge": edge, "to": to,
+            "frame": self.frame.path,
+            "visit": self.frame.visit,
+            "state": self.frame.state,
+            "edge": edge,
+            "to": to,
         }
         if counted:
             body["counted"] = True

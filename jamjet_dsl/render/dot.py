@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import textwrap
 from collections.abc import Iterable
+from dataclasses import replace
 from math import isqrt
 
 import networkx as nx
@@ -65,7 +66,7 @@ def to_dot(graph: nx.MultiDiGraph, overlay: Overlay | None = None, *, columns: i
     column = _columns(graph, -(-states // columns)) if columns > 1 else {}
     tags: dict[tuple[str, str], list[Arrow]] = {}
     for source, target, arrow in _merged(graph, overlay):
-        taken = overlay is not None and (source, arrow.id) in overlay.edges
+        taken = _taken(overlay, source, arrow)
         far = columns > 1 and column[source] != column[target]
         if far or (busy and not taken and arrow.kind in _ASIDE and arrow.kind not in ("handler", "exceeded")):
             tags.setdefault((source, target), []).append(arrow)
@@ -78,25 +79,27 @@ def to_dot(graph: nx.MultiDiGraph, overlay: Overlay | None = None, *, columns: i
 
 
 def _merged(graph: nx.MultiDiGraph, overlay: Overlay | None) -> list[tuple[str, str, Arrow]]:
-    """All edges; the used-up limits that lead from one state to another are one line, unless a run took one."""
+    """All edges; ways of trouble of one colour that lead from one state to another and do the same are one line,
+    unless a run took them."""
     kept: list[tuple[str, str, Arrow]] = []
-    place: dict[tuple[str, str], int] = {}
+    place: dict[tuple[object, ...], int] = {}
     for source, target, arrow in graph.edges(data="arrow"):
-        taken = overlay is not None and (source, arrow.id) in overlay.edges
-        if arrow.kind != "else" or taken:
+        key = (source, target, _EDGE[arrow.kind][0], arrow.limit, arrow.sets)
+        if arrow.kind not in _ASIDE or _taken(overlay, source, arrow):
             kept.append((source, target, arrow))
-        elif (source, target) in place:
-            n = place[source, target]
-            before = kept[n][2]
-            kept[n] = (
-                source,
-                target,
-                Arrow(before.id, "else", f"{before.label}, {arrow.label.removeprefix('after ')}"),
-            )
+        elif key in place:
+            before = kept[place[key]][2]
+            label = f"{before.label}, {arrow.label.removeprefix('after ')}"
+            kept[place[key]] = (source, target, replace(before, label=label))
         else:
-            place[source, target] = len(kept)
+            place[key] = len(kept)
             kept.append((source, target, arrow))
     return kept
+
+
+def _taken(overlay: Overlay | None, source: str, arrow: Arrow) -> int:
+    """How often what is drawn over the program went along an edge."""
+    return overlay.edges.get((source.removesuffix(JOIN), arrow.id), 0) if overlay and arrow.id else 0
 
 
 def _columns(graph: nx.MultiDiGraph, height: int) -> dict[str, int]:
@@ -235,7 +238,7 @@ def _tag(graph: nx.MultiDiGraph, source: str, target: str, arrows: list[Arrow], 
 def _edge(source: str, target: str, arrow: Arrow, overlay: Overlay | None) -> str:
     colour, style, width = _EDGE[arrow.kind]
     state = source.removesuffix(JOIN)
-    taken = overlay.edges.get((state, arrow.id), 0) if overlay and arrow.id else 0
+    taken = _taken(overlay, source, arrow)
     if overlay is not None:
         if taken:
             colour, width = (RED if overlay.alarming else "#d69e00"), 3.0
@@ -262,14 +265,17 @@ def _edge(source: str, target: str, arrow: Arrow, overlay: Overlay | None) -> st
 
 
 def _edge_label(arrow: Arrow, taken: int) -> str:
-    lines = textwrap.wrap(arrow.label, 34)
+    lines = _balanced(arrow.label, 34)
     label = "<br/>".join(f" {_esc(part)} " for part in lines)
     if arrow.kind == "option":
         label = f"<b>{label}</b>"
+    if arrow.turn:
+        label = f'<font color="{SOFT}" point-size="8.5"> {arrow.turn}.</font>{label}'
     if arrow.limit is not None:
         label += f'{" " if label else ""}<font color="{SOFT}" point-size="8.5"> ≤ {arrow.limit}× </font>'
     for text in arrow.sets:
-        label += f'<br/><font color="{SOFT}" point-size="8.5"> {_esc(_cut(text, 40))} </font>'
+        for part in _balanced(_cut(text, 72), 40):
+            label += f'<br/><font color="{SOFT}" point-size="8.5"> {_esc(part)} </font>'
     if taken > 1:
         label += f'<font point-size="9"><b> ×{taken} </b></font>'
     return label
@@ -321,6 +327,15 @@ def _rows(title: str, parts: Iterable[str], *, each: bool = False) -> list[str]:
     # One cell, the title above its lines: a second column would be pulled as wide as the widest row of the card.
     head = f'<font color="{SOFT}">{title}</font>' + ('<br align="left"/>' if each else "  ")
     return [f'<tr><td align="left" balign="left"><font point-size="9.5">{head}{text}</font></td></tr>']
+
+
+def _balanced(text: str, width: int) -> list[str]:
+    """Lines of at most `width` characters, as few as can be and of about one length: no last line of one word."""
+    lines = textwrap.wrap(text, width)
+    shortest = max([12, *map(len, text.split())])
+    while width > shortest and len(shorter := textwrap.wrap(text, width - 1)) <= len(lines):
+        lines, width = shorter, width - 1
+    return lines
 
 
 def _id(path: str) -> str:

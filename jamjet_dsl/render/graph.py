@@ -48,7 +48,8 @@ class Arrow:
     """An edge to draw.
 
     `kind`: main (the ordinary way on), guard, option, event, join, error, timeout, denied, in_doubt, else
-    (a limit is used up), handler, exceeded, inner (into a branch or item). `id` is definition.Edge.id.
+    (a limit is used up), handler, exceeded, inner (into and out of a branch or item). `id` is definition.Edge.id.
+    `turn` is the place of a guard among several, from 1.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Arrow:
     label: str = ""
     limit: int | None = None
     sets: tuple[str, ...] = ()
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,24 +111,24 @@ def _region(graph: nx.MultiDiGraph, definition: d.Definition, region: d.Region, 
             _state(graph, definition, state, path, cluster)
     for state in region.states:
         if isinstance(state, d.State):
-            leaves = f"{prefix}{state.name}{JOIN}" if isinstance(state.action, d.Parallel) else f"{prefix}{state.name}"
-            for edge in state.edges:
-                _edge(graph, edge, leaves, prefix, cluster)
+            path = f"{prefix}{state.name}"
+            leaves = f"{path}{JOIN}" if isinstance(state.action, d.Parallel | d.Each) else path
+            for place, edge in enumerate(state.edges):
+                _edge(graph, edge, leaves, prefix, cluster, _turn(state.edges, place))
 
 
 def _state(graph: nx.MultiDiGraph, definition: d.Definition, state: d.State, path: str, cluster: str) -> None:
     """Adds a state; for a parallel and an each also the states inside."""
-    does, lines, effect, approved = describe(definition, state.action)
+    does, lines, effect, approved = describe(definition, state.action, graph.graph["agent"])
     lines += tuple(f"set {'.'.join(s.path)} = {readable.expression(s.value)}" for s in state.sets)
     if state.yields is not None and state.yields != ["var", "result"]:
         lines += (f"yields {readable.expression(state.yields)}",)
     inner = cluster
     action = state.action
-    # The one state of a branch or item has no name of its own; people know it by the branch's.
-    name = path.rsplit("/", 2)[-2] if state.name == ANONYMOUS and "/" in path else state.name
+    name = _title(graph, state.name, path)
     if isinstance(action, d.Parallel | d.Each):
         inner = path
-        title = name if isinstance(action, d.Parallel) else f"each {lines[0]}"
+        title = name if isinstance(action, d.Parallel) else f"for each {action.item}"
         graph.graph["clusters"].append(Cluster(path, cluster, title, does))
     graph.add_node(path, box=Box(path, name, "state", does, lines, effect, approved, inner))
     if isinstance(action, d.Parallel):
@@ -136,13 +138,31 @@ def _state(graph: nx.MultiDiGraph, definition: d.Definition, state: d.State, pat
             frame = f"{path}/{branch.name}"
             title = f"branch {branch.name}" + (f" as {branch.bind}" if branch.bind else "")
             graph.graph["clusters"].append(Cluster(frame, path, title, "branch"))
-            _region(graph, definition, branch.body, f"{frame}/", frame)
-            graph.add_edge(path, f"{frame}/{branch.body.start}", arrow=Arrow("", "inner"))
-            for leaf in _leaves(branch.body):
-                graph.add_edge(f"{frame}/{leaf}", join, arrow=Arrow("", "inner"))
+            _body(graph, definition, branch.body, path, f"{frame}/", frame)
     elif isinstance(action, d.Each):
-        _region(graph, definition, action.body, f"{path}/each/", path)
-        graph.add_edge(path, f"{path}/each/{action.body.start}", arrow=Arrow("", "inner", "each item"))
+        bind = f" → {action.bind}" if action.bind else ""
+        graph.add_node(path + JOIN, box=Box(path + JOIN, f"all items{bind}", "join", cluster=inner))
+        _body(graph, definition, action.body, path, f"{path}/each/", path)
+
+
+def _title(graph: nx.MultiDiGraph, name: str, path: str) -> str:
+    """The name of a state. The one state of a branch or item has none of its own; people know it by the frame's."""
+    if name != ANONYMOUS or "/" not in path:
+        return name
+    frame = path.rsplit("/", 2)[-2]
+    if frame != "each":
+        return frame
+    around = path.rsplit("/", 2)[0]
+    return next((c.title.removeprefix("for ") for c in graph.graph["clusters"] if c.path == around), frame)
+
+
+def _body(graph: nx.MultiDiGraph, definition: d.Definition, body: d.Region, path: str, prefix: str, frame: str) -> None:
+    """The states of a branch or item of the state at `path`, and the ways into and out of them."""
+    _region(graph, definition, body, prefix, frame)
+    graph.add_edge(path, f"{prefix}{body.start}", arrow=Arrow("", "inner"))
+    for leaf in _leaves(body):
+        foot = f"{prefix}{leaf}{JOIN}"
+        graph.add_edge(foot if foot in graph else f"{prefix}{leaf}", path + JOIN, arrow=Arrow("", "inner"))
 
 
 def _leaves(region: d.Region) -> list[str]:
@@ -180,7 +200,13 @@ def trigger_text(edge: d.Edge) -> str:
             return other
 
 
-def _edge(graph: nx.MultiDiGraph, edge: d.Edge, source: str, prefix: str, cluster: str) -> None:
+def _turn(edges: tuple[d.Edge, ...], place: int) -> int:
+    """The turn of a guard among those of its state, from 1, since the first that holds is taken; 0 if it is alone."""
+    turns = [n for n, edge in enumerate(edges) if edge.trigger == "when"]
+    return turns.index(place) + 1 if len(turns) > 1 and place in turns else 0
+
+
+def _edge(graph: nx.MultiDiGraph, edge: d.Edge, source: str, prefix: str, cluster: str, turn: int) -> None:
     kind = _TROUBLE.get(edge.trigger) or {"when": "guard", "otherwise": "guard", "option": "option",
                                           "event": "event", "join": "join"}.get(edge.trigger, "main")  # fmt: skip
     sets = tuple(f"{'.'.join(s.path)} = {readable.expression(s.value)}" for s in edge.sets)
@@ -189,9 +215,9 @@ def _edge(graph: nx.MultiDiGraph, edge: d.Edge, source: str, prefix: str, cluste
         ends = "skip" if edge.skip else f"yields {readable.expression(edge.yields or ['null'])}"
         path = f"{source}/\x00{edge.id}"
         graph.add_node(path, box=Box(path, ends, "end", cluster=cluster))
-        graph.add_edge(source, path, arrow=Arrow(edge.id, kind, label))
+        graph.add_edge(source, path, arrow=Arrow(edge.id, kind, label, turn=turn))
         return
-    graph.add_edge(source, f"{prefix}{edge.target}", arrow=Arrow(edge.id, kind, label, edge.limit, sets))
+    graph.add_edge(source, f"{prefix}{edge.target}", arrow=Arrow(edge.id, kind, label, edge.limit, sets, turn))
     if edge.limit is not None and edge.limit_to is not None:
         graph.add_edge(source, f"{prefix}{edge.limit_to}", arrow=Arrow(f"{edge.id}!", "else", f"after {edge.limit}×"))
 
@@ -210,8 +236,14 @@ def _handlers(graph: nx.MultiDiGraph, agent: d.Agent) -> None:
         graph.add_edge(BUDGET, agent.budget.exceeded, arrow=Arrow("exceeded", "exceeded", "exceeded"))
 
 
-def describe(definition: d.Definition, action: Any) -> tuple[str, tuple[str, ...], str, bool]:
-    """What an action does: its kind, lines of text, the effect class of its call, and whether a person granted it."""
+def describe(
+    definition: d.Definition, action: Any, agent: d.Agent | None = None
+) -> tuple[str, tuple[str, ...], str, bool]:
+    """What an action does: its kind, lines of text, the effect class of its call, and whether a person granted it.
+
+    With the agent, a proposed call has the class of what the agent's policy can let through without a person.
+    """
+    lines: tuple[str, ...]
     match action:
         case None:
             return "", (), "", False
@@ -221,14 +253,17 @@ def describe(definition: d.Definition, action: Any) -> tuple[str, tuple[str, ...
             text = f"{action.tool} with {readable.expression(args)}" if args is not None else text
             return "call", (text, *_extras(action)), definition.tools[action.tool].effect, False
         case d.CallProposed():
-            worst = _worst(definition, action.tools)
-            return "call", (f"what {action.move} proposes", *_extras(action)), worst, False
+            tools = [t for t in action.tools if agent is None or not _needs_a_person(definition, agent, t)]
+            lines = (f"what {action.move} proposes",)
+            if tools:
+                lines += (f"one of {', '.join(tools)}" if len(tools) > 1 else f"only {tools[0]}",)
+            return "call", (*lines, *_extras(action)), _worst(definition, tools), False
         case d.CallApproved():
-            tools = (action.tool,) if action.tool else _granted(definition, action.asks)
+            tools = [action.tool] if action.tool else _granted(definition, action.asks)
             name = action.tool or "the approved call"
             return "approved", (name, *_extras(action)), _worst(definition, tools), True
         case d.Think():
-            lines: tuple[str, ...] = (f"“{_short(readable.expression(action.prompt))}”",)
+            lines = (f"“{_short(readable.expression(action.prompt))}”",)
             if action.tools:
                 lines += (f"may propose {', '.join(action.tools)}",)
             if action.model:
@@ -286,6 +321,19 @@ def _extras(action: Any) -> tuple[str, ...]:
     for retry in getattr(action, "retry", ()):
         parts.append(f"retry {', '.join(retry.errors)} {retry.times}×")
     return (" · ".join(parts),) if parts else ()
+
+
+def _needs_a_person(definition: d.Definition, agent: d.Agent, tool: str) -> bool:
+    """Whether the policy denies every call of a tool that nobody approved: then no proposed call performs it."""
+    effect = definition.tools[tool].effect
+    speaking = [
+        r
+        for r in agent.rules or ()
+        if r.tools is not None and (tool in r.tools.names or "any" in r.tools.classes or effect in r.tools.classes)
+    ]
+    if any(r.kind in ("require_ask", "require_people") and r.when is None for r in speaking):
+        return True
+    return effect == "irreversible" and not any(r.kind == "allow" and r.because for r in speaking)
 
 
 def _worst(definition: d.Definition, tools: Iterable[str]) -> str:

@@ -80,7 +80,8 @@ def _node(box: Box) -> str:
 
 def _link(arrow: Arrow) -> str:
     line = "-.->" if arrow.kind in _TROUBLE else "-->"
-    label = _esc(arrow.label) + (f" ≤ {arrow.limit}×" if arrow.limit is not None else "")
+    turn = f"{arrow.turn}. " if arrow.turn else ""
+    label = turn + _esc(arrow.label) + (f" ≤ {arrow.limit}×" if arrow.limit is not None else "")
     return f'{line}|"{label}"|' if label.strip() else line
 
 

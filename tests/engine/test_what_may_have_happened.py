@@ -201,8 +201,8 @@ async def test_a_second_cancellation_does_not_begin_the_clean_up_again() -> None
 NAP = """
 agent sleeper {
   output n: int
-  budget { steps 9  active 10m  exceeded -> stopped }
-  start state sleeping { wait 1m  -> done }
+  budget { steps 9  active 1h  exceeded -> stopped }
+  start state sleeping { wait 10m  -> done }
   final  done { n = 1 }
   failed stopped { n = 0 }
 }
@@ -216,7 +216,7 @@ async def test_a_day_in_which_nobody_ran_it_is_not_active_time() -> None:
     await clock.advance(86_400_000)
     async with Engine(store, clock=clock) as jam:
         view = await (await jam.resume("r")).wait()
-    assert (view.status, view.state, view.spent["active_ms"]) == ("completed", "done", 60_000)
+    assert (view.status, view.state, view.spent["active_ms"]) == ("completed", "done", 600_000)
 
 
 WAIT = """

@@ -115,14 +115,26 @@ def options(*names: str) -> tuple[d.OptionDef, ...]:
     return tuple(d.OptionDef(name=name.lstrip("!"), approves=name.startswith("!")) for name in names)
 
 
-def program(*states: d.State | d.Final, tools: dict[str, d.Tool] | None = None, models: Any = None,
-            records: Any = None, enums: Any = None, **agent: Any) -> d.Definition:
+def program(
+    *states: d.State | d.Final,
+    tools: dict[str, d.Tool] | None = None,
+    models: Any = None,
+    records: Any = None,
+    enums: Any = None,
+    **agent: Any,
+) -> d.Definition:
     """A definition of one agent `a` that starts in its first state."""
     body = d.Region(start=states[0].name, states=states)
     agent.setdefault("rules", (ALLOW_ANY,))
     name = agent.pop("name", "a")
-    return d.Definition(main=name, agents={name: d.Agent(name=name, body=body, **agent)}, tools=tools or {},
-                        models=models or {}, records=records or {}, enums=enums or {})
+    return d.Definition(
+        main=name,
+        agents={name: d.Agent(name=name, body=body, **agent)},
+        tools=tools or {},
+        models=models or {},
+        records=records or {},
+        enums=enums or {},
+    )
 
 
 def reads(result: Any = STRING, params: Any = None, **more: Any) -> d.Tool:
@@ -144,66 +156,114 @@ def loan() -> d.Definition:
         "enums": {"Outcome": d.Enum(members=("approved", "declined", "needs_review"))},
     }
     declared = {
-        "credit_bureau": reads(record("Report"), {"ssn": STRING}, cost="0.40 USD", timeout_ms=20_000,
-                               raises=("NotFound",)),
+        "credit_bureau": reads(
+            record("Report"), {"ssn": STRING}, cost="0.40 USD", timeout_ms=20_000, raises=("NotFound",)
+        ),
         "lookup_payment": reads(optional(record("Receipt")), {"run": STRING}, timeout_ms=10_000),
-        "disburse": writes(record("Receipt"), {"account": STRING, "amount": MONEY}, effect="irreversible",
-                           key=var("run", "id"), confirm=d.ToolCallDef(tool="lookup_payment",
-                                                                       args={"run": var("run", "id")}),
-                           timeout_ms=60_000, raises=("Rejected",)),
+        "disburse": writes(
+            record("Receipt"),
+            {"account": STRING, "amount": MONEY},
+            effect="irreversible",
+            key=var("run", "id"),
+            confirm=d.ToolCallDef(tool="lookup_payment", args={"run": var("run", "id")}),
+            timeout_ms=60_000,
+            raises=("Rejected",),
+        ),
     }
     bureau = d.Call(
-        tool="credit_bureau", args={"ssn": var("app", "ssn")}, bind="report",
-        retry=(d.Retry(errors=("Timeout", "Unavailable"), times=4, backoff_ms=2000, factor="2", max_ms=30_000,
-                       jitter="full"),),
+        tool="credit_bureau",
+        args={"ssn": var("app", "ssn")},
+        bind="report",
+        retry=(
+            d.Retry(
+                errors=("Timeout", "Unavailable"), times=4, backoff_ms=2000, factor="2", max_ms=30_000, jitter="full"
+            ),
+        ),
     )
     fraud = ["exists", var("report", "flags"), "f", ["==", ["local", "f"], s("fraud")]]
     good = ["&&", [">=", var("report", "score"), i(720)], ["<=", var("app", "amount"), usd("10000.00")]]
     explain = d.Think(
-        prompt=text("Explain the risk."), given=(d.GivenDef(label="report", value=var("report")),
-                                                 d.GivenDef(label="income", value=var("app", "income"))),
-        model="small", max_prompt=2000, max_tokens=1500, timeout_ms=60_000, bind="summary", result=STRING,
+        prompt=text("Explain the risk."),
+        given=(d.GivenDef(label="report", value=var("report")), d.GivenDef(label="income", value=var("app", "income"))),
+        model="small",
+        max_prompt=2000,
+        max_tokens=1500,
+        timeout_ms=60_000,
+        bind="summary",
+        result=STRING,
     )
     review = d.Ask(
-        role="loan_officer", text=text("Lend ", ["show", var("app", "amount")], "?"),
+        role="loan_officer",
+        text=text("Lend ", ["show", var("app", "amount")], "?"),
         call=d.ToolCallDef(tool="disburse", args={"account": var("app", "account"), "amount": var("app", "amount")}),
-        show=(d.GivenDef(label="report", value=var("report"), optional=True),
-              d.GivenDef(label="summary", value=var("summary"), optional=True)),
-        options=options("!approve", "decline", "recheck"), form=fields(note=optional(STRING)),
-        timeout_ms=172_800_000, bind="review",
+        show=(
+            d.GivenDef(label="report", value=var("report"), optional=True),
+            d.GivenDef(label="summary", value=var("summary"), optional=True),
+        ),
+        options=options("!approve", "decline", "recheck"),
+        form=fields(note=optional(STRING)),
+        timeout_ms=172_800_000,
+        bind="review",
     )
 
     def outcome(name: str) -> list[Any]:
         return ["enum", "Outcome", name]
 
-    answer = d.ObjectType(fields={"option": STRING, "by": STRING, "at": d.Scalar(kind="timestamp"),
-                                  "note": optional(STRING)})
+    answer = d.ObjectType(
+        fields={"option": STRING, "by": STRING, "at": d.Scalar(kind="timestamp"), "note": optional(STRING)}
+    )
     return program(
         state("fetch_report", bureau, on_error("officer_review", "NotFound"), always("triage")),
-        state("triage", None, when(fraud, "declined"), when(good, "officer_review", 1),
-              when(["<", var("report", "score"), i(580)], "declined", 2), otherwise("explain")),
+        state(
+            "triage",
+            None,
+            when(fraud, "declined"),
+            when(good, "officer_review", 1),
+            when(["<", var("report", "score"), i(580)], "declined", 2),
+            otherwise("explain"),
+        ),
         state("explain", explain, on_error("officer_review"), always("officer_review")),
-        state("officer_review", review, on_option("approve", "pay"), on_option("decline", "declined"),
-              on_option("recheck", "fetch_report", limit=2, limit_to="escalated"), on("timeout", "escalated")),
-        state("pay", d.CallApproved(tool="disburse", asks=("officer_review",), bind="receipt"),
-              on_error("declined", "Rejected"), on("in_doubt", "escalated"), always("paid")),
+        state(
+            "officer_review",
+            review,
+            on_option("approve", "pay"),
+            on_option("decline", "declined"),
+            on_option("recheck", "fetch_report", limit=2, limit_to="escalated"),
+            on("timeout", "escalated"),
+        ),
+        state(
+            "pay",
+            d.CallApproved(tool="disburse", asks=("officer_review",), bind="receipt"),
+            on_error("declined", "Rejected"),
+            on("in_doubt", "escalated"),
+            always("paid"),
+        ),
         final("paid", outcome=outcome("approved"), receipt=var("receipt")),
         final("declined", outcome=outcome("declined")),
         final("escalated", failed=True, outcome=outcome("needs_review")),
-        name="loan_underwriting", version=3, tools=declared, models={"small": d.ModelDef()},
+        name="loan_underwriting",
+        version=3,
+        tools=declared,
+        models={"small": d.ModelDef()},
         inputs=fields(app=record("Application")),
         outputs=fields(outcome=d.EnumType(name="Outcome"), receipt=optional(record("Receipt"))),
-        vars=(d.VarDef(name="report", type=record("Report")), d.VarDef(name="summary", type=STRING),
-              d.VarDef(name="review", type=answer), d.VarDef(name="receipt", type=record("Receipt"))),
-        budget=d.Budget(limits=d.Limits(steps=25, tokens=20_000, cost="2.00 USD", time_ms=604_800_000),
-                        exceeded="escalated"),
+        vars=(
+            d.VarDef(name="report", type=record("Report")),
+            d.VarDef(name="summary", type=STRING),
+            d.VarDef(name="review", type=answer),
+            d.VarDef(name="receipt", type=record("Receipt")),
+        ),
+        budget=d.Budget(
+            limits=d.Limits(steps=25, tokens=20_000, cost="2.00 USD", time_ms=604_800_000), exceeded="escalated"
+        ),
         rules=(
             allow("credit_bureau", "lookup_payment", "disburse"),
             d.Rule(kind="require_ask", ask="officer_review", tools=tools("disburse")),
             d.Rule(kind="forbid", tools=tools("disburse"), when=[">", var("app", "amount"), usd("50000.00")]),
             d.Rule(kind="redact", path=("app", "ssn")),
         ),
-        handlers=(handler("error", "escalated"),), **types,
+        handlers=(handler("error", "escalated"),),
+        **types,
     )
 
 

@@ -171,18 +171,27 @@ class Driver:
         if callable(entry) and not isinstance(entry, (Fails, Result)):
             entry = entry(command)
         if isinstance(entry, Fails):
-            return inputs.failed(self.program, self.state, command, entry.error, entry.message, sent=entry.sent,
-                                 retry_after_ms=entry.retry_after_ms)
+            return inputs.failed(
+                self.program,
+                self.state,
+                command,
+                entry.error,
+                entry.message,
+                sent=entry.sent,
+                retry_after_ms=entry.retry_after_ms,
+            )
         if not isinstance(entry, Result):
             entry = Result(entry)
         self.now_ms += entry.takes_ms
-        return inputs.succeeded(self.program, self.state, command, entry.value, entry.usage, entry.takes_ms,
-                                entry.messages)
+        return inputs.succeeded(
+            self.program, self.state, command, entry.value, entry.usage, entry.takes_ms, entry.messages
+        )
 
     # ---- people and operators
 
-    def answer(self, option: str, form: dict[str, Any] | None = None, by: str = "ann",
-               roles: list[str] | None = None) -> Driver:
+    def answer(
+        self, option: str, form: dict[str, Any] | None = None, by: str = "ann", roles: list[str] | None = None
+    ) -> Driver:
         question = next(iter(self.state.questions))
         self.append(*inputs.answered(self.program, self.state, question, option, form, by, roles))
         return self.run()
@@ -228,4 +237,3 @@ class Driver:
 
     def calls(self, tool: str) -> list[Call]:
         return [c for c in self.performed if isinstance(c, Call) and c.tool == tool]
-

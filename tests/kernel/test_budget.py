@@ -35,8 +35,9 @@ from tests.kernel.driver import Driver, Fails, Result
 LARGE = d.ModelDef(price_in="3.00 USD", price_out="15.00 USD", per_tokens=1_000_000)
 
 
-def budget(exceeded: str | None = "over", reserve: d.Limits | None = None, warn: int | None = None,
-           **limits: Any) -> d.Budget:
+def budget(
+    exceeded: str | None = "over", reserve: d.Limits | None = None, warn: int | None = None, **limits: Any
+) -> d.Budget:
     return d.Budget(limits=d.Limits(**limits), reserve=reserve or d.Limits(), exceeded=exceeded, warn_percent=warn)
 
 
@@ -142,8 +143,9 @@ def test_exceeding_without_a_target_parks_the_run() -> None:
 
 
 def test_after_exceeding_only_states_without_action_may_run() -> None:
-    tidy = state("over", None, when([">", var("spent", "steps"), i(1)], "act"), otherwise("done"),
-                 sets=(set_("n", i(5)),))
+    tidy = state(
+        "over", None, when([">", var("spent", "steps"), i(1)], "act"), otherwise("done"), sets=(set_("n", i(5)),)
+    )
     again = state("act", d.Call(tool="t"), always("done"))
     states = (state("a", d.Call(tool="t"), always("a")), tidy, again, final("done"))
     number = d.VarDef(name="n", type=d.Scalar(kind="int"))
@@ -168,8 +170,12 @@ def test_time_runs_out_while_a_person_is_asked() -> None:
 
 
 def test_time_never_interrupts_a_write_in_flight_and_keeps_its_result() -> None:
-    states = (state("a", d.Call(tool="t", bind="r"), always("b")), state("b", d.Call(tool="t"), always("done")),
-              final("done"), final("over", r=var("r")))
+    states = (
+        state("a", d.Call(tool="t", bind="r"), always("b")),
+        state("b", d.Call(tool="t"), always("done")),
+        final("done"),
+        final("over", r=var("r")),
+    )
     flying = Driver(program(*states, tools={"t": writes()}, budget=budget(time_ms=1000)), {"t": "kept"}).start({})
     (command,) = flying.commands()
     flying.pass_time(flying.now_ms + 5000)
@@ -192,8 +198,17 @@ def test_time_cancels_a_read_in_flight() -> None:
 
 def test_a_write_that_failed_unclear_is_resolved_before_the_budget_sends_it_elsewhere() -> None:
     retry = (d.Retry(errors=("any",), times=5, backoff_ms=10_000),)
-    states = (state("a", d.Call(tool="t", retry=retry), d.Edge(id="on in_doubt#0", trigger="in_doubt", target="doubt"),
-                    always("done")), final("done"), final("over"), final("doubt", failed=True))
+    states = (
+        state(
+            "a",
+            d.Call(tool="t", retry=retry),
+            d.Edge(id="on in_doubt#0", trigger="in_doubt", target="doubt"),
+            always("done"),
+        ),
+        final("done"),
+        final("over"),
+        final("doubt", failed=True),
+    )
     tool = writes(key=var("run", "id"))
     flying = Driver(program(*states, tools={"t": tool}, budget=budget(time_ms=5000)), {"t": Fails("Timeout")}).start({})
     flying.perform(flying.commands()[0])  # type: ignore[arg-type]
@@ -207,8 +222,13 @@ def test_a_write_that_failed_unclear_is_resolved_before_the_budget_sends_it_else
 
 def active(limit_ms: int) -> d.Definition:
     ask = d.Ask(role="boss", text=text("?"), options=options("yes"))
-    states = (state("a", ask, on_option("yes", "b")), state("b", d.Call(tool="t"), always("c")),
-              state("c", d.Wait(duration_ms=600), always("done")), final("done"), final("over"))
+    states = (
+        state("a", ask, on_option("yes", "b")),
+        state("b", d.Call(tool="t"), always("c")),
+        state("c", d.Wait(duration_ms=600), always("done")),
+        final("done"),
+        final("over"),
+    )
     return program(*states, tools={"t": reads()}, budget=budget(active_ms=limit_ms))
 
 
@@ -283,8 +303,9 @@ def test_facts_must_fit_too() -> None:
     fact = d.Rule(kind="fact", name="f", call=d.ToolCallDef(tool="dear", args={}))
     rules = (allow("t", when=["==", var("f"), ["string", "x"]]), fact)
     states = (state("a", d.Call(tool="t"), always("done")), final("done"), final("over"))
-    definition = program(*states, tools={"t": reads(), "dear": reads(cost="2.00 USD")}, budget=budget(cost="1.00 USD"),
-                         rules=rules)
+    definition = program(
+        *states, tools={"t": reads(), "dear": reads(cost="2.00 USD")}, budget=budget(cost="1.00 USD"), rules=rules
+    )
     finished = run(definition, {"t": "x", "dear": "x"})
     assert finished.path == ["a", "over"]
     assert not finished.performed

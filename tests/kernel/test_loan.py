@@ -73,4 +73,3 @@ def test_the_bureau_is_asked_again_with_growing_delays() -> None:
     assert delays == [2000, 4000]
     assert run.path[-1] == "officer_review"
     assert run.state.spent.cost == "0.80 USD"  # the timeout may have cost; what was unavailable did not
-

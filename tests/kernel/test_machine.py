@@ -56,7 +56,9 @@ def run(definition: d.Definition, script: dict[str, object] | None = None, **inp
 def test_guards_are_first_match() -> None:
     states = (
         state("a", None, when([">", var("x"), i(0)], "pos"), when([">", var("x"), i(5)], "big", 1), otherwise("neg")),
-        final("pos"), final("big"), final("neg"),
+        final("pos"),
+        final("big"),
+        final("neg"),
     )
     definition = program(*states, inputs=fields(x=INT))
     assert run(definition, x=9).path == ["a", "pos"]
@@ -65,9 +67,15 @@ def test_guards_are_first_match() -> None:
 
 def test_sets_of_a_state_run_before_its_guards_and_those_of_the_edge_only_on_its_way() -> None:
     states = (
-        state("a", None, when(["==", var("n"), i(1)], "b", sets=(set_("n", i(10)),)),
-              otherwise("c", sets=(set_("n", i(99)),)), sets=(COUNT,)),
-        final("b", n=var("n")), final("c"),
+        state(
+            "a",
+            None,
+            when(["==", var("n"), i(1)], "b", sets=(set_("n", i(10)),)),
+            otherwise("c", sets=(set_("n", i(99)),)),
+            sets=(COUNT,),
+        ),
+        final("b", n=var("n")),
+        final("c"),
     )
     assert run(program(*states, vars=(N,))).state.output == {"n": 10}
 
@@ -111,8 +119,12 @@ def test_a_program_that_turns_without_acting_is_parked() -> None:
 
 def test_a_guard_that_fails_is_an_error_never_true() -> None:
     guard = [">", ["/", i(1), var("x")], i(0)]
-    states = (state("a", None, when(guard, "yes"), otherwise("no"), on_error("bad")), final("yes"), final("no"),
-              final("bad"))
+    states = (
+        state("a", None, when(guard, "yes"), otherwise("no"), on_error("bad")),
+        final("yes"),
+        final("no"),
+        final("bad"),
+    )
     assert run(program(*states, inputs=fields(x=INT)), x=0).path == ["a", "bad"]
 
 
@@ -125,8 +137,12 @@ def test_a_guard_that_fails_goes_to_the_handler_of_the_agent() -> None:
 
 def test_a_named_error_edge_does_not_match_a_guard_that_fails() -> None:
     guard = [">", ["/", i(1), var("x")], i(0)]
-    states = (state("a", None, when(guard, "yes"), otherwise("no"), on_error("bad", "Timeout")), final("yes"),
-              final("no"), final("bad"))
+    states = (
+        state("a", None, when(guard, "yes"), otherwise("no"), on_error("bad", "Timeout")),
+        final("yes"),
+        final("no"),
+        final("bad"),
+    )
     finished = run(program(*states, inputs=fields(x=INT)), x=0)
     assert finished.state.status == "parked"
 
@@ -239,8 +255,10 @@ def test_the_retry_of_the_state_comes_before_that_of_the_tool() -> None:
 
 
 def test_counters_and_bound_results_survive_a_fold() -> None:
-    states = (state("a", call(bind="r"), always("a", limit=2, limit_to="b", sets=(COUNT,))),
-              final("b", r=var("r"), n=var("n")))
+    states = (
+        state("a", call(bind="r"), always("a", limit=2, limit_to="b", sets=(COUNT,))),
+        final("b", r=var("r"), n=var("n")),
+    )
     finished = run(program(*states, vars=(N,), tools={"t": reads()}), {"t": ["x", "y", "z"]})
     assert finished.state.output == {"r": "z", "n": 2}
     again = fold(finished.program, "run-1", finished.journal)
@@ -275,10 +293,19 @@ def chat_program(**more: object) -> d.Definition:
     chat = d.VarDef(name="chat", type=d.BuiltinType(kind="conversation"), init=["list", ["call", "user", s("hi")]])
     has_call = ["has", ["select", var("move"), "call"]]
     states = (
-        state("decide", think(chat="chat", tools=("look",), bind="move", result=d.BuiltinType(kind="Move")),
-              when(has_call, "act"), otherwise("done")),
-        state("act", d.CallProposed(move="move", tools=("look",), chat="chat"), on("denied", "decide"),
-              on_error("decide"), always("decide")),
+        state(
+            "decide",
+            think(chat="chat", tools=("look",), bind="move", result=d.BuiltinType(kind="Move")),
+            when(has_call, "act"),
+            otherwise("done"),
+        ),
+        state(
+            "act",
+            d.CallProposed(move="move", tools=("look",), chat="chat"),
+            on("denied", "decide"),
+            on_error("decide"),
+            always("decide"),
+        ),
         final("done", chat=var("chat")),
     )
     look = reads(list_of(STRING), {"q": STRING}, raises=("NotFound",), untrusted=True)
@@ -313,7 +340,12 @@ def test_the_error_of_a_proposed_call_stands_in_the_conversation() -> None:
     script = {"decide": [proposes("look", q="x"), {"text": "bye"}], "look": Fails("NotFound", "no")}
     finished = run(chat_program(), script)
     assert finished.state.vars["chat"][2] == {
-        "role": "tool", "call": "#1.1", "tool": "look", "error": "NotFound", "text": "NotFound: no"}
+        "role": "tool",
+        "call": "#1.1",
+        "tool": "look",
+        "error": "NotFound",
+        "text": "NotFound: no",
+    }
 
 
 def test_the_denial_of_a_proposed_call_stands_in_the_conversation() -> None:
@@ -322,8 +354,10 @@ def test_the_denial_of_a_proposed_call_stands_in_the_conversation() -> None:
     assert not finished.calls("look")
 
 
-@pytest.mark.parametrize("proposal", [proposes("other"), proposes("look", q=5), proposes("look"), {"text": "none"},
-                                      proposes("look", q="x", r="y")])
+@pytest.mark.parametrize(
+    "proposal",
+    [proposes("other"), proposes("look", q=5), proposes("look"), {"text": "none"}, proposes("look", q="x", r="y")],
+)
 def test_a_proposal_outside_the_closed_set_or_its_parameters_is_never_performed(proposal: dict[str, object]) -> None:
     definition = chat_program()
     states = definition.agent.body.states
@@ -365,8 +399,10 @@ SAID = {"said": d.Message(fields=fields(text=STRING))}
 
 
 def test_a_queued_event_is_taken_by_a_wait_in_the_order_it_came() -> None:
-    states = (state("a", d.Wait(event="said", bind="m"), always("a", limit=1, limit_to="b")),
-              final("b", last=var("m", "text")))
+    states = (
+        state("a", d.Wait(event="said", bind="m"), always("a", limit=1, limit_to="b")),
+        final("b", last=var("m", "text")),
+    )
     waiting = run(program(*states, events=SAID))
     assert waiting.state.status == "waiting"
     waiting.append(*inputs.received(waiting.program, waiting.state, "said", {"text": "one"}, "e1"))
@@ -377,8 +413,11 @@ def test_a_queued_event_is_taken_by_a_wait_in_the_order_it_came() -> None:
 
 
 def test_a_wait_for_an_event_times_out() -> None:
-    states = (state("a", d.Wait(event="said", timeout_ms=1000), on("timeout", "late"), always("b")), final("b"),
-              final("late"))
+    states = (
+        state("a", d.Wait(event="said", timeout_ms=1000), on("timeout", "late"), always("b")),
+        final("b"),
+        final("late"),
+    )
     waiting = run(program(*states, events=SAID))
     waiting.pass_time(waiting.now_ms + 1000)
     assert waiting.run().path == ["a", "late"]
@@ -386,9 +425,14 @@ def test_a_wait_for_an_event_times_out() -> None:
 
 def test_an_event_is_looked_at_when_the_outcome_is_there_and_before_the_guards() -> None:
     states = (
-        state("a", call(), on_event("said", "heard", "m", sets=(set_("n", ["call", "size", var("m", "text")]),)),
-              always("b")),
-        final("b"), final("heard", n=var("n")),
+        state(
+            "a",
+            call(),
+            on_event("said", "heard", "m", sets=(set_("n", ["call", "size", var("m", "text")]),)),
+            always("b"),
+        ),
+        final("b"),
+        final("heard", n=var("n")),
     )
     definition = program(*states, events=SAID, vars=(N,), tools={"t": reads()})
     early = Driver(definition, {"t": "x"}).start({})
@@ -400,8 +444,11 @@ def test_an_event_is_looked_at_when_the_outcome_is_there_and_before_the_guards()
 
 def test_an_event_ends_a_question_at_once() -> None:
     ask = d.Ask(role="clerk", text=text("Well?"), options=options("yes"))
-    states = (state("a", ask, d.Edge(id="on yes#0", trigger="option", option="yes", target="b"),
-                    on_event("said", "heard")), final("b"), final("heard"))
+    states = (
+        state("a", ask, d.Edge(id="on yes#0", trigger="option", option="yes", target="b"), on_event("said", "heard")),
+        final("b"),
+        final("heard"),
+    )
     waiting = run(program(*states, events=SAID))
     waiting.send("said", {"text": "never mind"})
     assert waiting.path == ["a", "heard"]
@@ -431,8 +478,14 @@ def test_an_emitted_message_is_in_the_journal() -> None:
 
 
 def question(**more: object) -> d.Definition:
-    ask = d.Ask(role="clerk", text=text("Well?"), options=options("yes", "no"), bind="a",
-                form=fields(note=d.OptionalType(item=STRING)), **more)  # type: ignore[arg-type]
+    ask = d.Ask(
+        role="clerk",
+        text=text("Well?"),
+        options=options("yes", "no"),
+        bind="a",
+        form=fields(note=d.OptionalType(item=STRING)),
+        **more,
+    )  # type: ignore[arg-type]
     edges = [d.Edge(id=f"on {o}#0", trigger="option", option=o, target=o) for o in ("yes", "no")]
     return program(state("ask", ask, *edges), final("yes", by=var("a", "by"), option=var("a", "option")), final("no"))
 
@@ -444,12 +497,18 @@ def test_an_option_is_an_edge_and_the_answer_a_value() -> None:
     assert finished.state.provenance["a"] == {"attested"}
 
 
-@pytest.mark.parametrize(("option", "form", "roles", "code"), [
-    ("maybe", None, None, "JAMR403"), ("yes", {"note": 5}, None, "JAMR404"), ("yes", {"other": "x"}, None, "JAMR404"),
-    ("yes", None, ["cook"], "JAMR409"),
-])
+@pytest.mark.parametrize(
+    ("option", "form", "roles", "code"),
+    [
+        ("maybe", None, None, "JAMR403"),
+        ("yes", {"note": 5}, None, "JAMR404"),
+        ("yes", {"other": "x"}, None, "JAMR404"),
+        ("yes", None, ["cook"], "JAMR409"),
+    ],
+)
 def test_an_answer_that_does_not_fit_is_refused_and_the_question_stays_open(
-        option: str, form: dict[str, object] | None, roles: list[str] | None, code: str) -> None:
+    option: str, form: dict[str, object] | None, roles: list[str] | None, code: str
+) -> None:
     waiting = run(question())
     with pytest.raises(JamError) as raised:
         waiting.answer(option, form, roles=roles)
@@ -504,7 +563,7 @@ def test_cancelling_waits_for_a_write_in_flight_and_stops_a_read_at_once() -> No
         (command,) = flying.commands()
         flying.append(*inputs.cancelling(flying.program, flying.state, "op", "", False))
         flying.commands()
-        assert flying.kinds[-len(kinds):] == kinds
+        assert flying.kinds[-len(kinds) :] == kinds
         flying.append(*flying.outcome(command))  # type: ignore[arg-type]
         flying.commands()
         assert flying.state.status == "cancelled"
@@ -554,8 +613,16 @@ def test_deciding_again_gives_the_same_journal() -> None:
 
 def test_the_sets_of_a_question_do_not_run_when_an_event_ends_it() -> None:
     ask = d.Ask(role="clerk", text=text("Well?"), options=options("yes"))
-    states = (state("a", ask, d.Edge(id="on yes#0", trigger="option", option="yes", target="b"),
-                    on_event("said", "b"), sets=(COUNT,)), final("b", n=var("n")))
+    states = (
+        state(
+            "a",
+            ask,
+            d.Edge(id="on yes#0", trigger="option", option="yes", target="b"),
+            on_event("said", "b"),
+            sets=(COUNT,),
+        ),
+        final("b", n=var("n")),
+    )
     definition = program(*states, events=SAID, vars=(N,))
     assert run(definition).send("said", {"text": "x"}).state.output == {"n": 0}
     assert run(definition).answer("yes").state.output == {"n": 1}
@@ -570,9 +637,17 @@ def test_a_state_is_not_the_handler_of_its_own_denial() -> None:
 
 def test_a_snapshot_keeps_every_kind_of_value() -> None:
     values = [
-        ["int", "9007199254740993"], ["float", 0.5], ["decimal", "1.50"], ["money", "1.50 USD"], ["duration", 90_000],
-        ["bytes", "AAE="], ["null"], ["list", i(1), s("x")], ["call", "timestamp", s("2024-05-10T15:52:59Z")],
-        ["map", [i(1), ["bool", True]]], ["record", "R", {"$odd": i(1)}],
+        ["int", "9007199254740993"],
+        ["float", 0.5],
+        ["decimal", "1.50"],
+        ["money", "1.50 USD"],
+        ["duration", 90_000],
+        ["bytes", "AAE="],
+        ["null"],
+        ["list", i(1), s("x")],
+        ["call", "timestamp", s("2024-05-10T15:52:59Z")],
+        ["map", [i(1), ["bool", True]]],
+        ["record", "R", {"$odd": i(1)}],
     ]
     any_ = d.Scalar(kind="any")
     variables = tuple(d.VarDef(name=f"v{n}", type=any_, init=value) for n, value in enumerate(values))

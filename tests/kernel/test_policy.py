@@ -84,7 +84,8 @@ def test_an_irreversible_call_needs_an_approval_unless_it_is_waived() -> None:
     assert verdict(with_rules(allow("pay")), "pay", PAY) == "needs_approval"
     assert verdict(with_rules(allow("pay", because="tiny")), "pay", PAY) == "allowed"
     assert verdict(with_rules(allow("pay", because="tiny"), rule("require_ask", "pay", ask="a")), "pay", PAY) == (
-        "needs_approval")
+        "needs_approval"
+    )
 
 
 def test_forbidden_wins_over_approved() -> None:
@@ -116,8 +117,12 @@ def test_a_deciding_side_of_a_condition_wins_over_an_error_on_the_other() -> Non
 
 def test_the_order_of_rules_does_not_matter() -> None:
     no_x = rule("forbid", "pay", when=["==", var("args", "to"), s("x")])
-    rules = (EVERYTHING, rule("require_ask", "pay", ask="a"), no_x,
-             d.Rule(kind="limit", limit=d.LimitDef(tools=tools("pay"), count=1)))
+    rules = (
+        EVERYTHING,
+        rule("require_ask", "pay", ask="a"),
+        no_x,
+        d.Rule(kind="limit", limit=d.LimitDef(tools=tools("pay"), count=1)),
+    )
     for args, approvals in itertools.product((PAY, {**PAY, "to": "y"}), ([], [{"ask": "a", "by": "ann"}])):
         orders = itertools.permutations(rules)
         assert len({verdict(with_rules(*order), "pay", args, approvals=approvals) for order in orders}) == 1
@@ -146,8 +151,9 @@ def test_arguments_that_do_not_fit_are_denied_and_unknown_tools_refused() -> Non
 
 
 def test_a_required_read_must_have_succeeded_with_the_same_arguments() -> None:
-    need = d.Rule(kind="require_read", tools=tools("note"),
-                  call=d.ToolCallDef(tool="order", args={"id": var("args", "id")}))
+    need = d.Rule(
+        kind="require_read", tools=tools("note"), call=d.ToolCallDef(tool="order", args={"id": var("args", "id")})
+    )
     fence = Fence(with_rules(EVERYTHING, need))
     assert fence.decide("note", {"id": "1"}).verdict == "denied"
     fence.record("order", {"id": "2"}, result={"status": "open", "total": "1.00 USD"})
@@ -158,8 +164,13 @@ def test_a_required_read_must_have_succeeded_with_the_same_arguments() -> None:
 
 
 def test_what_was_read_can_be_required_to_hold() -> None:
-    need = d.Rule(kind="require_read", tools=tools("note"), bind="o", when=["==", var("o", "status"), s("open")],
-                  call=d.ToolCallDef(tool="order", args={"id": var("args", "id")}))
+    need = d.Rule(
+        kind="require_read",
+        tools=tools("note"),
+        bind="o",
+        when=["==", var("o", "status"), s("open")],
+        call=d.ToolCallDef(tool="order", args={"id": var("args", "id")}),
+    )
     fence = Fence(with_rules(EVERYTHING, need))
     assert fence.decide("note", {"id": "1"}).verdict == "denied"
     fence.record("order", {"id": "1"}, result={"status": "sent", "total": "1.00 USD"})
@@ -169,8 +180,13 @@ def test_what_was_read_can_be_required_to_hold() -> None:
 
 
 def test_the_first_of_several_reads_that_succeeded_is_the_one_that_is_bound() -> None:
-    need = d.Rule(kind="require_any", tools=tools("note"), reads=tools("look", "page"), bind="who",
-                  when=["==", var("who", "args", "id"), var("args", "id")])
+    need = d.Rule(
+        kind="require_any",
+        tools=tools("note"),
+        reads=tools("look", "page"),
+        bind="who",
+        when=["==", var("who", "args", "id"), var("args", "id")],
+    )
     fence = Fence(with_rules(EVERYTHING, need))
     assert fence.decide("note", {"id": "1"}).verdict == "denied"
     fence.record("page", {"id": "1"}, result="ann")
@@ -261,16 +277,29 @@ def test_a_retried_call_counts_once() -> None:
 # ---- approvals
 
 
-def asking(*rules: d.Rule, options_: tuple[d.OptionDef, ...] = options("!yes", "no"), amount: str = "5.00",
-           **agent: Any) -> d.Definition:
-    ask = d.Ask(role="boss", text=text("Pay?"), options=options_, bind="a",
-                call=d.ToolCallDef(tool="pay", args={"to": s("x"), "amount": ["var", "amount"]}))
+def asking(
+    *rules: d.Rule, options_: tuple[d.OptionDef, ...] = options("!yes", "no"), amount: str = "5.00", **agent: Any
+) -> d.Definition:
+    ask = d.Ask(
+        role="boss",
+        text=text("Pay?"),
+        options=options_,
+        bind="a",
+        call=d.ToolCallDef(tool="pay", args={"to": s("x"), "amount": ["var", "amount"]}),
+    )
     states = (
-        state("ask", ask, on_option("yes", "pay", sets=(set_("amount", usd("999.00")),)), on_option("no", "end"),
-              on("denied", "refused")),
+        state(
+            "ask",
+            ask,
+            on_option("yes", "pay", sets=(set_("amount", usd("999.00")),)),
+            on_option("no", "end"),
+            on("denied", "refused"),
+        ),
         state("pay", d.CallApproved(tool="pay", asks=("ask",), bind="r"), on("denied", "refused"), always("again")),
         state("again", d.CallApproved(tool=None, asks=("ask",)), on("denied", "end"), always("twice")),
-        final("end"), final("refused", failed=True), final("twice", failed=True),
+        final("end"),
+        final("refused", failed=True),
+        final("twice", failed=True),
     )
     start = d.VarDef(name="amount", type=MONEY, init=usd(amount))
     return program(*states, tools=TOOLS, records=RECORDS, rules=rules or (allow("pay"),), vars=(start,), **agent)
@@ -354,20 +383,24 @@ def provenance(condition: list[Any], sets: tuple[d.SetDef, ...]) -> d.Definition
         state("ask", ask, on_option("done", "read")),
         state("read", d.Call(tool="page", args={"id": s("1")}, bind="p"), always("go"), sets=sets),
         state("go", d.Call(tool="note", args={"id": s("1")}), on("denied", "no"), always("yes")),
-        final("yes"), final("no"),
+        final("yes"),
+        final("no"),
     )
     rules = (EVERYTHING, rule("forbid", "note", when=condition))
     return program(*states, tools=TOOLS, records=RECORDS, rules=rules, vars=(d.VarDef(name="x", type=STRING),))
 
 
-@pytest.mark.parametrize(("condition", "value", "end"), [
-    (["!", ["attested", var("x")]], var("a", "why"), "yes"),
-    (["!", ["attested", var("x")]], ["+", var("a", "why"), var("p")], "no"),
-    (["!", ["attested", var("x")]], s("I say so"), "no"),
-    (["!", ["attested", var("y")]], var("a", "why"), "no"),
-    (["untrusted", var("x")], var("a", "why"), "yes"),
-    (["untrusted", var("x")], ["+", var("a", "why"), var("p")], "no"),
-])
+@pytest.mark.parametrize(
+    ("condition", "value", "end"),
+    [
+        (["!", ["attested", var("x")]], var("a", "why"), "yes"),
+        (["!", ["attested", var("x")]], ["+", var("a", "why"), var("p")], "no"),
+        (["!", ["attested", var("x")]], s("I say so"), "no"),
+        (["!", ["attested", var("y")]], var("a", "why"), "no"),
+        (["untrusted", var("x")], var("a", "why"), "yes"),
+        (["untrusted", var("x")], ["+", var("a", "why"), var("p")], "no"),
+    ],
+)
 def test_set_keeps_where_a_value_came_from(condition: list[Any], value: list[Any], end: str) -> None:
     waiting = Driver(provenance(condition, (set_("x", value),)), {"page": "web", "note": "ok"}).start({}).run()
     assert waiting.answer("done", {"why": "because"}).path[-1] == end
@@ -377,11 +410,15 @@ def test_set_keeps_where_a_value_came_from(condition: list[Any], value: list[Any
 
 
 def with_fact(within_ms: int | None = None) -> d.Definition:
-    fact = d.Rule(kind="fact", name="o", within_ms=within_ms,
-                  call=d.ToolCallDef(tool="order", args={"id": var("args", "id")}))
-    states = (state("a", d.Call(tool="note", args={"id": s("7")}), on("denied", "no"), always("b")),
-              state("b", d.Call(tool="note", args={"id": s("7")}), on("denied", "no"), always("yes")),
-              final("yes"), final("no"))
+    fact = d.Rule(
+        kind="fact", name="o", within_ms=within_ms, call=d.ToolCallDef(tool="order", args={"id": var("args", "id")})
+    )
+    states = (
+        state("a", d.Call(tool="note", args={"id": s("7")}), on("denied", "no"), always("b")),
+        state("b", d.Call(tool="note", args={"id": s("7")}), on("denied", "no"), always("yes")),
+        final("yes"),
+        final("no"),
+    )
     rules = (allow("note"), fact, rule("forbid", "note", when=["!=", var("o", "status"), s("open")]))
     return program(*states, tools=TOOLS, records=RECORDS, rules=rules)
 
@@ -431,8 +468,9 @@ def test_a_call_of_any_agent_can_be_decided_after_its_history() -> None:
 
 def test_conditions_may_name_the_principal_and_variables() -> None:
     boss = ["in", s("boss"), var("principal", "roles")]
-    definition = with_rules(allow("note", when=["&&", boss, var("open")]), vars=(d.VarDef(name="open", type=BOOL),),
-                            inputs=fields(n=INT))
+    definition = with_rules(
+        allow("note", when=["&&", boss, var("open")]), vars=(d.VarDef(name="open", type=BOOL),), inputs=fields(n=INT)
+    )
     asked = Fence(definition, principal={"id": "ann", "roles": ["boss"]}, variables={"open": True})
     assert asked.decide("note", {"id": "1"}).verdict == "allowed"
     assert Fence(definition, variables={"open": True}).decide("note", {"id": "1"}).verdict == "denied"
@@ -441,19 +479,31 @@ def test_conditions_may_name_the_principal_and_variables() -> None:
 def test_an_approved_call_keeps_where_its_arguments_came_from() -> None:
     """The decision at the call sees the same provenance as the one at the question."""
     first = d.Ask(role="boss", text=text("To whom?"), options=options("done"), form=fields(to=STRING), bind="who")
-    ask = d.Ask(role="boss", text=text("Pay?"), options=options("!yes"), bind="a",
-                call=d.ToolCallDef(tool="pay", args={"to": var("who", "to"), "amount": usd("1.00")}))
+    ask = d.Ask(
+        role="boss",
+        text=text("Pay?"),
+        options=options("!yes"),
+        bind="a",
+        call=d.ToolCallDef(tool="pay", args={"to": var("who", "to"), "amount": usd("1.00")}),
+    )
     states = (
-        state("first", first, on_option("done", "ask")), state("ask", ask, on_option("yes", "pay"), on("denied", "no")),
+        state("first", first, on_option("done", "ask")),
+        state("ask", ask, on_option("yes", "pay"), on("denied", "no")),
         state("pay", d.CallApproved(tool="pay", asks=("ask",)), on("denied", "no"), always("yes")),
-        final("yes"), final("no"),
+        final("yes"),
+        final("no"),
     )
     rules = (allow("pay"), rule("forbid", "pay", when=["!", ["attested", var("args", "to")]]))
     definition = program(*states, tools=TOOLS, records=RECORDS, rules=rules)
     waiting = Driver(definition, {"pay": "ok"}).start({}).run()
     assert waiting.answer("done", {"to": "x"}).answer("yes").path == ["first", "ask", "pay", "yes"]
-    fixed = definition.agent.body.states[1].model_copy(update={"action": ask.model_copy(update={
-        "call": d.ToolCallDef(tool="pay", args={"to": s("x"), "amount": usd("1.00")})})})
+    fixed = definition.agent.body.states[1].model_copy(
+        update={
+            "action": ask.model_copy(
+                update={"call": d.ToolCallDef(tool="pay", args={"to": s("x"), "amount": usd("1.00")})}
+            )
+        }
+    )
     body = definition.agent.body.model_copy(update={"states": (states[0], fixed, *states[2:])})
     agent = definition.agent.model_copy(update={"body": body})
     other = definition.model_copy(update={"agents": {"a": agent}})
@@ -462,11 +512,19 @@ def test_an_approved_call_keeps_where_its_arguments_came_from() -> None:
 
 
 def test_the_latest_of_several_approvals_is_used_first_whatever_the_questions_are_called() -> None:
-    ask = d.Ask(role="boss", text=text("Pay?"), options=options("!yes"), bind="a",
-                call=d.ToolCallDef(tool="pay", args={"to": var("to"), "amount": usd("1.00")}))
+    ask = d.Ask(
+        role="boss",
+        text=text("Pay?"),
+        options=options("!yes"),
+        bind="a",
+        call=d.ToolCallDef(tool="pay", args={"to": var("to"), "amount": usd("1.00")}),
+    )
     grow = (set_("to", ["+", var("to"), s("x")]),)
-    states = (state("ask", ask, on_option("yes", "ask", limit=9, limit_to="pay", sets=grow)),
-              state("pay", d.CallApproved(tool="pay", asks=("ask",)), always("end")), final("end"))
+    states = (
+        state("ask", ask, on_option("yes", "ask", limit=9, limit_to="pay", sets=grow)),
+        state("pay", d.CallApproved(tool="pay", asks=("ask",)), always("end")),
+        final("end"),
+    )
     start = d.VarDef(name="to", type=STRING, init=s("x"))
     definition = program(*states, tools=TOOLS, records=RECORDS, rules=(allow("pay"),), vars=(start,))
     waiting = Driver(definition, {"pay": "ok"}).start({}).run()

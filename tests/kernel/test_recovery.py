@@ -62,8 +62,12 @@ CONFIRM = d.ToolCallDef(tool="look", args={})
 
 
 def paying(*edges: d.Edge, retry: tuple[d.Retry, ...] = (), **tool: Any) -> d.Definition:
-    states = (state("pay", d.Call(tool="pay", bind="r", retry=retry), *edges, always("paid")),
-              final("paid", r=var("r")), final("doubt", failed=True), final("bad", failed=True))
+    states = (
+        state("pay", d.Call(tool="pay", bind="r", retry=retry), *edges, always("paid")),
+        final("paid", r=var("r")),
+        final("doubt", failed=True),
+        final("bad", failed=True),
+    )
     return program(*states, tools={"pay": writes(**tool), "look": reads(optional(STRING))})
 
 
@@ -287,8 +291,11 @@ def test_a_result_that_the_declaration_does_not_allow_leaves_a_write_in_doubt() 
 
 def test_a_call_in_doubt_can_be_settled_after_the_run_went_on() -> None:
     ask = d.Wait(event="go")
-    states = (state("pay", d.Call(tool="pay", bind="r"), on("in_doubt", "hold"), always("paid")), final("paid"),
-              state("hold", ask, always("paid")))
+    states = (
+        state("pay", d.Call(tool="pay", bind="r"), on("in_doubt", "hold"), always("paid")),
+        final("paid"),
+        state("hold", ask, always("paid")),
+    )
     definition = program(*states, tools={"pay": writes()}, events={"go": d.Message(fields=())})
     run = Driver(definition, {"pay": Fails("Timeout")}).start({}).run()
     assert run.state.status == "waiting"
@@ -352,7 +359,8 @@ def test_wherever_a_process_dies_the_loan_is_paid_once_and_ends_alike(lost: bool
     for at in range(2, length):
         bank = Bank()
         script = {
-            "credit_bureau": Result({"score": 650, "flags": []}), "explain": "risk",
+            "credit_bureau": Result({"score": 650, "flags": []}),
+            "explain": "risk",
             "disburse": lambda call, bank=bank: {"id": bank.pay(call)},
             "lookup_payment": lambda call, bank=bank: {"id": bank.look(call)} if bank.ledger else None,
         }

@@ -67,15 +67,25 @@ def programs(draw: Any) -> d.Definition:
     for n in range(count):
         action = None
         if draw(st.booleans()):
-            retry = draw(st.lists(st.builds(
-                d.Retry, errors=st.sampled_from([*ERRORS, "any"]).map(lambda e: (e,)), times=st.integers(1, 2),
-                backoff_ms=st.sampled_from([0, 100])), max_size=2).map(tuple))
+            retry = draw(
+                st.lists(
+                    st.builds(
+                        d.Retry,
+                        errors=st.sampled_from([*ERRORS, "any"]).map(lambda e: (e,)),
+                        times=st.integers(1, 2),
+                        backoff_ms=st.sampled_from([0, 100]),
+                    ),
+                    max_size=2,
+                ).map(tuple)
+            )
             tool, bind = draw(st.sampled_from(sorted(TOOLS))), draw(st.sampled_from([None, "x"]))
             action = d.Call(tool=tool, bind=bind, retry=retry)
         states.append(state(f"s{n}", action, *draw(edges(n, count)), sets=draw(sets)))
     budget = d.Budget(
-        limits=d.Limits(steps=draw(st.one_of(st.none(), st.integers(1, 6))),
-                        cost=draw(st.sampled_from([None, "0.50 USD", "1.00 USD"]))),
+        limits=d.Limits(
+            steps=draw(st.one_of(st.none(), st.integers(1, 6))),
+            cost=draw(st.sampled_from([None, "0.50 USD", "1.00 USD"])),
+        ),
         exceeded=draw(st.sampled_from(["over", "end"])),
     )
     allowed = draw(st.lists(st.sampled_from(sorted(TOOLS)), min_size=2, unique=True))
@@ -85,9 +95,15 @@ def programs(draw: Any) -> d.Definition:
         rules.append(d.Rule(kind="limit", limit=d.LimitDef(tools=limited, count=draw(st.integers(1, 2)))))
     handlers = draw(st.sampled_from([(), (d.HandlerDef(trigger="error", errors=("any",), target="bad"),)]))
     return program(
-        *states, final("end", x=var("x")), final("bad", failed=True, y=var("y")), final("over", failed=True),
-        tools=TOOLS, vars=tuple(d.VarDef(name=name, type=INT, init=i(n)) for n, name in enumerate(VARIABLES)),
-        budget=budget, rules=tuple(rules), handlers=handlers,
+        *states,
+        final("end", x=var("x")),
+        final("bad", failed=True, y=var("y")),
+        final("over", failed=True),
+        tools=TOOLS,
+        vars=tuple(d.VarDef(name=name, type=INT, init=i(n)) for n, name in enumerate(VARIABLES)),
+        budget=budget,
+        rules=tuple(rules),
+        handlers=handlers,
     )
 
 
@@ -103,7 +119,8 @@ def drive(definition: d.Definition, script: dict[str, list[Any]], **more: Any) -
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(programs(), scripts)
 def test_the_kernel_does_what_the_naive_interpreter_does(
-        definition: d.Definition, script: dict[str, list[Any]]) -> None:
+    definition: d.Definition, script: dict[str, list[Any]]
+) -> None:
     expected = Interpreter(definition, script).run()
     run = drive(definition, script).start({}).run()
     assert run.path == expected.path
@@ -135,9 +152,12 @@ def test_a_journal_proves_its_own_transitions(definition: d.Definition, script: 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(programs(), scripts, st.data())
 def test_a_crash_at_any_event_comes_to_the_same_end_where_tools_are_idempotent(
-        definition: d.Definition, script: dict[str, list[Any]], data: Any) -> None:
-    free = {name: tool.model_copy(update={"cost": None, "key": KEY if tool.effect != "reads" else None})
-            for name, tool in TOOLS.items()}
+    definition: d.Definition, script: dict[str, list[Any]], data: Any
+) -> None:
+    free = {
+        name: tool.model_copy(update={"cost": None, "key": KEY if tool.effect != "reads" else None})
+        for name, tool in TOOLS.items()
+    }
     definition = definition.model_copy(update={"tools": free})
 
     # A tool's answer depends on the visit alone, as that of an idempotent tool does. That a write is not let in is no
@@ -149,6 +169,7 @@ def test_a_crash_at_any_event_comes_to_the_same_end_where_tools_are_idempotent(
             if call.effect != "reads" and found in ("Unavailable", "RateLimited"):
                 found = "Mine"
             return Fails(found) if isinstance(found, str) else found
+
         return answer
 
     played = {tool: answers(tool, copy.copy(list_)) for tool, list_ in script.items()}

@@ -54,40 +54,78 @@ ERRORS = ["Timeout", "Unavailable", "RateLimited", "Disconnected", "Crashed", "R
 def desk(keyed: bool, confirmed: bool) -> d.Definition:
     """Looks something up, asks, pays, waits, and begins again: with retries, limits, events and every handler."""
     amount_ = ["*", usd("10.00"), var("n")]
-    ask = d.Ask(role="boss", text=text("Pay?"), options=options("!yes", "no"), timeout_ms=5000, remind_ms=1000,
-                bind="a", call=d.ToolCallDef(tool="pay", args={"amount": amount_}))
+    ask = d.Ask(
+        role="boss",
+        text=text("Pay?"),
+        options=options("!yes", "no"),
+        timeout_ms=5000,
+        remind_ms=1000,
+        bind="a",
+        call=d.ToolCallDef(tool="pay", args={"amount": amount_}),
+    )
     retry = (d.Retry(errors=("any",), times=2, backoff_ms=100, factor="2", jitter="full"),)
     think = d.Think(prompt=text("Go on?"), result=INT, bind="n", max_prompt=100, max_tokens=50, retry=retry)
     states = (
-        state("look", d.Call(tool="look", bind="found", retry=retry), on_error("tidy", "Rejected"),
-              on_event("stop", "tidy", "why"), always("think")),
+        state(
+            "look",
+            d.Call(tool="look", bind="found", retry=retry),
+            on_error("tidy", "Rejected"),
+            on_event("stop", "tidy", "why"),
+            always("think"),
+        ),
         state("think", think, when(["<", var("n"), i(1)], "tidy"), always("ask", limit=6, limit_to="tidy")),
-        state("ask", ask, on_option("yes", "pay"), on_option("no", "look", limit=4, limit_to="tidy"),
-              on("denied", "wait"), on("timeout", "wait"), on_event("stop", "tidy")),
-        state("pay", d.CallApproved(tool="pay", asks=("ask",), bind="paid", retry=retry), on("denied", "tidy"),
-              on_error("wait", "Rejected"), always("wait")),
+        state(
+            "ask",
+            ask,
+            on_option("yes", "pay"),
+            on_option("no", "look", limit=4, limit_to="tidy"),
+            on("denied", "wait"),
+            on("timeout", "wait"),
+            on_event("stop", "tidy"),
+        ),
+        state(
+            "pay",
+            d.CallApproved(tool="pay", asks=("ask",), bind="paid", retry=retry),
+            on("denied", "tidy"),
+            on_error("wait", "Rejected"),
+            always("wait"),
+        ),
         state("wait", d.Wait(duration_ms=500), always("look", limit=5, limit_to="tidy")),
         state("tidy", None, always("end"), sets=(set_("n", i(0)),)),
-        final("end"), final("over", failed=True), final("bad", failed=True),
+        final("end"),
+        final("over", failed=True),
+        final("bad", failed=True),
     )
     declared = {
         "look": reads(cost="0.05 USD"),
-        "pay": writes(params={"amount": d.MoneyType(currency="USD")}, effect="irreversible", cost="0.10 USD",
-                      key=["text", "k", ["show", var("args", "amount")]] if keyed else None,
-                      confirm=d.ToolCallDef(tool="paid", args={}) if confirmed else None, raises=("Rejected",)),
+        "pay": writes(
+            params={"amount": d.MoneyType(currency="USD")},
+            effect="irreversible",
+            cost="0.10 USD",
+            key=["text", "k", ["show", var("args", "amount")]] if keyed else None,
+            confirm=d.ToolCallDef(tool="paid", args={}) if confirmed else None,
+            raises=("Rejected",),
+        ),
         "paid": reads(d.OptionalType(item=STRING)),
     }
     rules = (
-        allow("look", "pay"), d.Rule(kind="require_ask", ask="ask", tools=tools("pay")),
+        allow("look", "pay"),
+        d.Rule(kind="require_ask", ask="ask", tools=tools("pay")),
         d.Rule(kind="forbid", tools=tools("pay"), when=[">", var("args", "amount"), usd("40.00")]),
         d.Rule(kind="limit", limit=d.LimitDef(tools=tools("pay"), count=3)),
     )
     budget = d.Budget(
         limits=d.Limits(steps=20, tokens=3000, cost="2.00 USD", time_ms=60_000, active_ms=20_000),
-        reserve=d.Limits(cost="0.50 USD"), warn_percent=50, exceeded="over",
+        reserve=d.Limits(cost="0.50 USD"),
+        warn_percent=50,
+        exceeded="over",
     )
     return program(
-        *states, tools=declared, rules=rules, budget=budget, vars=(d.VarDef(name="n", type=INT, init=i(1)),),
+        *states,
+        tools=declared,
+        rules=rules,
+        budget=budget,
+        vars=(d.VarDef(name="n", type=INT, init=i(1)),),
         events={"stop": d.Message(fields=fields(text=STRING))},
         handlers=(handler("error", "bad"), handler("cancel", "tidy")),
     )
@@ -226,5 +264,9 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=25, stateful_step_count=30, deadline=None,
-                             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+TestLife.settings = settings(
+    max_examples=25,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)

@@ -215,7 +215,9 @@ class Interpreter:
         if not any(rule.kind == "allow" and rule.tools and tool in rule.tools.names for rule in rules):
             return False
         return all(
-            rule.limit is None or tool not in rule.limit.tools.names or rule.limit.count is None
+            rule.limit is None
+            or tool not in rule.limit.tools.names
+            or rule.limit.count is None
             or sum(self.calls.get(name, 0) for name in rule.limit.tools.names) < rule.limit.count
             for rule in rules
         )

@@ -231,7 +231,7 @@ def test_a_proposed_call_that_a_guard_sends_to_the_ask_needs_nothing_more():
 
 def test_a_proposed_call_that_may_need_an_approval_is_denied_at_run_time_and_has_to_be_handled():
     head = "policy { allow look, pay, paid  require approval ask_pay before pay }"
-    loose = REACT % 'when has(move.call) && amount > 5 -> ask_pay\n    when has(move.call) -> act'
+    loose = REACT % "when has(move.call) && amount > 5 -> ask_pay\n    when has(move.call) -> act"
     assert brief(found(head, loose)) == [("JAM613", "nothing happens in `act` when `pay` is denied")]
     assert found(head + "  on denied -> stop", loose) == []
 
@@ -314,7 +314,9 @@ def test_confirm_undo_and_finally_need_to_be_allowed():
 
 
 def test_the_policy_of_an_agent_covers_the_agents_it_runs():
-    child = TOOLS + """
+    child = (
+        TOOLS
+        + """
 agent child version 1 {
   policy { allow look }
   on error any -> no
@@ -323,6 +325,7 @@ agent child version 1 {
   failed no {}
 }
 """
+    )
     states = "start state s { run child()  -> done }"
     assert brief(found("policy { allow book }", states, child))[0] == (
         "JAM608",
