@@ -274,8 +274,9 @@ class Engine:
         try:
             await self._post(row.run_id, "answer", body, None)
         except JamError as error:
-            # Where the run ended before it took the answer, the question says how it was closed.
-            if error.code != "JAMR204":
+            # Somebody was quicker, or the run ended before it took the answer: the question says how it was closed.
+            row = self.store.find_question(row.id)
+            if error.code not in ("JAMR204", "JAMR401", "JAMR402") or row.status == "open":
                 raise
         row = self.store.find_question(row.id)
         if row.status == "open" or (row.status == "answered" and (row.option, row.by) == (option, who["id"])):
