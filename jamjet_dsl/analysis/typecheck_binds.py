@@ -9,7 +9,7 @@ from jamjet_dsl.analysis.flow import tools_of
 from jamjet_dsl.analysis.model import AgentInfo, Analysis, FlowRegion, FlowState, Symbol, Type
 from jamjet_dsl.analysis.report import Report
 from jamjet_dsl.analysis.typecheck_expr import ExprChecker
-from jamjet_dsl.analysis.types import ANY, ERROR, MOVE, STRING, TIMESTAMP, fits, join, list_of, show
+from jamjet_dsl.analysis.types import ANY, ERROR, MOVE, STRING, TIMESTAMP, join, list_of, show
 from jamjet_dsl.diagnostics.model import Label
 from jamjet_dsl.syntax import ast
 from jamjet_dsl.syntax.node import Node
@@ -77,7 +77,7 @@ class Binds:
                 self.exprs.problem(
                     "JAM401", bind.name, f"{bind.what} leaves nothing to bind", help=f"remove `as {bind.name.text}`"
                 )
-            elif not fits(found, expected):
+            elif not self.exprs.fits(found, expected):
                 first = bind.symbol.node
                 at = getattr(first, "name", first) if first is not None else None
                 self.exprs.report.add(

@@ -26,6 +26,7 @@ from jamjet_dsl.analysis.types import (
     FLOAT,
     INT,
     NULL,
+    NUMERIC,
     ROOTS,
     STATE,
     STRING,
@@ -182,15 +183,33 @@ class ExprChecker:
             return found
         if found.kind == "error":
             return expected
-        if fits(found, expected):
+        if self.fits(found, expected):
             self._widen(node, found, expected)
             self._check_range(node, expected)
             return expected
-        if found.kind == "optional" and fits(found.args[0], expected):
+        if found.kind == "optional" and self.fits(found.args[0], expected):
             self.present_or_report(node, found)
             return expected
         self._mismatch(node, found, expected, code)
         return expected
+
+    def fits(self, found: Type, expected: Type) -> bool:
+        """Whether a value of one type may stand where another is expected: as `types.fits` says, and what a branch or
+        an item is worth (an object) also where a record of the same fields is expected."""
+        if fits(found, expected):
+            return True
+        if expected.kind == "optional":
+            return self.fits(found.args[0] if found.kind == "optional" else found, expected.args[0])
+        match found.kind, expected.kind:
+            case ("list", "list") | ("map", "map"):
+                return all(map(self.fits, found.args, expected.args)) and not _renumbered(found, expected)
+            case "object", "record":
+                fields, given = self.shapes.fields(expected) or {}, dict(found.fields)
+                return all(n in given or t.kind == "optional" for n, t in fields.items()) and all(
+                    n in fields and self.fits(t, fields[n]) and not _renumbered(t, fields[n]) for n, t in given.items()
+                )
+            case _:
+                return False
 
     def condition(self, node: ast.Expr, what: str = "a guard") -> None:
         """Checks a guard: JAM501 where it is no truth value. `what` names it in the message."""
@@ -391,7 +410,7 @@ class ExprChecker:
             return self.problem("JAM101", node, f"`{name}` is {_KINDS.get(top.kind, top.kind)}, not a value")
         scope = self.scope
         known = chain(self.locals, scope.own, scope.outer, scope.roots, self.names.all_of("const"))
-        self.names.unknown(node.span, name, "variable", known)
+        self.names.unknown(node.span, name, "variable", known, f"write `{_FOREIGN[name]}`" if name in _FOREIGN else "")
         return ERROR
 
     def _select(self, node: ast.Select) -> Type:
@@ -585,16 +604,35 @@ class ExprChecker:
         a, b = show(left), show(right)
         if base(left).kind == "money" and base(right).kind == "money":
             help = "amounts of two currencies cannot be added or compared"
+            if node.op in "*%":
+                help = "an amount is multiplied by a number"
         elif {base(left).kind, base(right).kind} == {"float", "decimal"}:
             help = "convert one of them: `decimal(x)`, `float(x)`"
         else:
-            help = "it takes " + ", ".join(s.split(" ", 1)[1] for s in signatures_of(node.op)[:6])
+            sides = sorted(
+                ((node.right, right, left), (node.left, left, right)), key=lambda s: not isinstance(s[0], ast.Lit)
+            )
+            help = next(filter(None, (_other_side(*side) for side in sides)), "")
+            help = help or "it takes " + ", ".join(s.split(" ", 1)[1] for s in signatures_of(node.op)[:6])
         result = BOOL if node.op in _RELATIONS else ERROR
         self.problem("JAM401", node, f"`{node.op}` between {a} and {b}", help=help)
         return result
 
 
+_FOREIGN = {"True": "true", "False": "false", "None": "null", "nil": "null", "undefined": "null", "TRUE": "true",
+            "FALSE": "false", "NULL": "null", "Null": "null"}  # fmt: skip
+"""What the words that stand for values are called elsewhere."""
 _RELATIONS = frozenset({"==", "!=", "<", "<=", ">", ">=", "in"})
+
+
+def _renumbered(found: Type, expected: Type) -> bool:
+    """Whether numbers would change their kind: inside a list or record nothing is converted."""
+    if found.args and len(found.args) == len(expected.args):
+        return any(map(_renumbered, found.args, expected.args))
+    a, b = base(found).kind, base(expected).kind
+    return a != b and {a, b} <= NUMERIC
+
+
 _KINDS = {
     "tool": "a tool",
     "record": "a record",
@@ -603,6 +641,29 @@ _KINDS = {
     "model": "a model",
     "agent": "an agent",
 }
+
+
+def _other_side(node: ast.Expr, found: Type, other: Type) -> str:
+    """How one side of an operator is written so that it goes with the other; empty where that is not clear."""
+    mine, theirs = base(found).kind, base(other).kind
+    text = node.span.text if len(node.span.text) <= 40 else "…"
+    literal = isinstance(node, ast.Lit)
+    if theirs == "money" and mine in ("int", "decimal", "float"):
+        return f"write an amount: `${text}`" if literal else "compare amounts with amounts"
+    if theirs == "duration" and mine == "int":
+        return f"write a duration: `{text}s`" if literal else "give it a unit: `duration(…)`"
+    if literal and mine == "string" and theirs in ("int", "decimal", "float", "bool"):
+        inner = text.strip("\"'")
+        return f"write `{inner}`, without quotes" if _reads_as(inner, theirs) else ""
+    if theirs == "string" and mine in ("int", "uint", "float", "decimal", "bool", "money", "timestamp", "duration"):
+        return f"convert it: `string({text})`"
+    if theirs == "enum" and mine == "string":
+        return f"write a member of `{show(other)}`, without quotes"
+    return ""
+
+
+def _reads_as(text: str, kind: str) -> bool:
+    return text in ("true", "false") if kind == "bool" else text.replace(".", "", 1).isdecimal()
 
 
 def _a(t: Type) -> str:

@@ -24,6 +24,8 @@ INK, SOFT, FAINT, PAPER = "#1f2430", "#5b6475", "#aab2c0", "#ffffff"
 RED, AMBER, GREEN, VIOLET, BLUE, TEAL = "#c62f3b", "#b7791f", "#1d7f4e", "#6b46c1", "#2563a8", "#0f7b83"
 BUSY = 16
 """Above this many states the ways of trouble are drawn as tags beside their state, not as lines across the page."""
+TROUBLED = 9
+"""So they are where there are more of them than this: dashed lines beside each other cannot be told apart."""
 LARGE = 80
 """Above this many states the drawing is always laid out in columns; what leads from one column to another becomes a
 tag. One column of a thousand states could not be read, nor laid out in less than minutes."""
@@ -49,7 +51,9 @@ def to_dot(graph: nx.MultiDiGraph, overlay: Overlay | None = None, *, columns: i
     `columns` asks for a layout of that many columns; a large graph gets as many as make it about square.
     """
     states = sum(box.kind in ("state", "final", "failed") for _, box in graph.nodes(data="box"))
-    busy, large = states > BUSY, states > LARGE
+    edges = _merged(graph, overlay)
+    lines_of_trouble = sum(a.kind in _ASIDE and a.kind not in ("handler", "exceeded") for _, _, a in edges)
+    busy, large = states > BUSY or lines_of_trouble > TROUBLED, states > LARGE
     spacing = "ranksep=0.28, nodesep=0.25" if busy else "ranksep=0.45, nodesep=0.35"
     lines = [
         "digraph jam {",
@@ -64,15 +68,16 @@ def to_dot(graph: nx.MultiDiGraph, overlay: Overlay | None = None, *, columns: i
         # A column is about eighteen times as wide as one of its states is high; half of that keeps the layout quick.
         columns = max(columns, states // max(36, isqrt(9 * states)) + 1)
     column = _columns(graph, -(-states // columns)) if columns > 1 else {}
-    tags: dict[tuple[str, str], list[Arrow]] = {}
-    for source, target, arrow in _merged(graph, overlay):
+    tags: dict[tuple[str, str, bool], list[Arrow]] = {}
+    spine = _spine(graph)
+    for source, target, arrow in edges:
         taken = _taken(overlay, source, arrow)
         far = columns > 1 and column[source] != column[target]
         if far or (busy and not taken and arrow.kind in _ASIDE and arrow.kind not in ("handler", "exceeded")):
-            tags.setdefault((source, target), []).append(arrow)
+            tags.setdefault((source, target, arrow.kind in _ASIDE), []).append(arrow)
         else:
-            lines.append("  " + _edge(source, target, arrow, overlay))
-    for (source, target), arrows in tags.items():
+            lines.append("  " + _edge(source, target, arrow, overlay, (source, arrow.id) in spine))
+    for (source, target, _), arrows in tags.items():
         lines += _tag(graph, source, target, arrows, overlay)
     lines.append("}")
     return "\n".join(lines) + "\n"
@@ -223,7 +228,7 @@ def _tag(graph: nx.MultiDiGraph, source: str, target: str, arrows: list[Arrow], 
     """The ways of trouble from one state to another as a small tag at its side: `timeout, after 2× → escalated`."""
     colour = FAINT if overlay is not None else _EDGE[arrows[0].kind][0]
     said = ", ".join(a.label + (f" ≤ {a.limit}×" if a.limit is not None else "") for a in arrows)
-    name = _id(f"{source}\x00tag {target}")
+    name = _id(f"{source}\x00tag {arrows[0].kind in _ASIDE} {target}")
     text = "<br/>".join(_esc(part) for part in textwrap.wrap(f"{said} → {graph.nodes[target]['box'].title}", 30))
     node = (
         f'  {name} [shape=box, style="rounded,dashed", color="{colour}", fontcolor="{colour}", fontsize=8.5, height=0.1, '
@@ -235,7 +240,20 @@ def _tag(graph: nx.MultiDiGraph, source: str, target: str, arrows: list[Arrow], 
     return [node, edge] if graph.nodes[source]["box"].cluster else [node, edge, beside]
 
 
-def _edge(source: str, target: str, arrow: Arrow, overlay: Overlay | None) -> str:
+def _spine(graph: nx.MultiDiGraph) -> set[tuple[str, str]]:
+    """From each state the edge to the one written next, if there is one: in the order of the program the drawing
+    goes straight down."""
+    order = {node: n for n, node in enumerate(graph)}
+    found: set[tuple[str, str]] = set()
+    for source in graph:
+        ways = [(t, a) for _, t, a in graph.out_edges(source, data="arrow") if a.kind not in _ASIDE and a.id]
+        later = [(order[t], a.id) for t, a in ways if order[t] > order[source]]
+        if later:
+            found.add((source, min(later)[1]))
+    return found
+
+
+def _edge(source: str, target: str, arrow: Arrow, overlay: Overlay | None, straight: bool) -> str:
     colour, style, width = _EDGE[arrow.kind]
     state = source.removesuffix(JOIN)
     taken = _taken(overlay, source, arrow)
@@ -258,7 +276,7 @@ def _edge(source: str, target: str, arrow: Arrow, overlay: Overlay | None) -> st
         # Trouble hangs off the main way: it may not decide the ranks that the eye follows downwards.
         attributes.append(f"weight={1 if arrow.kind in ('handler', 'exceeded') else 0}")
     else:
-        attributes.append(f"weight={8 if arrow.kind in ('main', 'join') else 4}")
+        attributes.append(f"weight={40 if straight else 8 if arrow.kind in ('main', 'join') else 4}")
     tag = f"edge {state} {arrow.id}"
     attributes.append(f'id="{_esc(tag)}"' if arrow.id else "")
     return f"{_id(source)} -> {_id(target)} [{', '.join(a for a in attributes if a)}];"

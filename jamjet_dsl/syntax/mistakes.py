@@ -109,16 +109,74 @@ def known(source: SourceFile, driver: Driver, token: Token, accepted: list[str])
         help = "give each case its own `when`; the first that holds is taken, and `otherwise` is the last"
         fixes.append(Fix(2, (made_from("WHEN", token),), "there is no `else if`", help))
     if token.kind in _LITERALS:
-        fixes += _other_literal(token, accepted)
-    return fixes
+        fixes += _other_literal(token, accepted, following)
+    return fixes + _of_this_language(driver, token)
 
 
-def _other_literal(token: Token, accepted: list[str]) -> list[Fix]:
+def _of_this_language(driver: Driver, token: Token) -> list[Fix]:
+    """What is written in one place of this language and not in another."""
+    tokens, at = driver.tokens, driver.at
+    previous, before = (tokens[max(at - n, 0)] for n in (1, 2))
+    if token.kind == "LBRACE" and previous.kind == "IDENT" and before.kind == "ARROW":
+        message, help = "a handler of the agent sets nothing", "lead it to a state, and `set` there"
+        return [Fix(_past_brackets(tokens, at) - at, (), message, help)]
+    if token.kind == "EQUAL" and _in_input(tokens, at):
+        end = at + 2
+        if tokens[at + 1].kind in _OPENING:
+            end = _past_brackets(tokens, at + 1)
+        elif tokens[end].kind == "LPAR":
+            end = _past_brackets(tokens, end)
+        help = "declare it optional with `?`; whoever starts the agent gives the rest"
+        return [Fix(end - at, (), "an input has no default", help)]
+    if token.kind == "OPT" and before.kind == "DOTS":
+        return [Fix(1, (), "the `?` of an optional type stands before its range", "write for example `int? 1..30`")]
+    prefixed = token.kind == "STRING" and previous.end == token.start and previous.text in ("f", "F")
+    if prefixed and driver.tables.symbols[driver.states[-1]] == "IDENT":
+        help = "join texts with `+`; placeholders are filled in the texts of `think` and `ask`"
+        return [Fix(0, (), f"there is no text with the prefix `{previous.text}`", help, pop=1)]
+    return []
+
+
+_OPENING = frozenset(("LBRACE", "LPAR", "LSQB"))
+_CLOSING = frozenset(("RBRACE", "RPAR", "RSQB"))
+_FAR = 200
+"""Tokens that a look around goes at most, so that a file full of one mistake stays linear."""
+
+
+def _past_brackets(tokens: list[Token], at: int) -> int:
+    """The place behind the bracket that closes the one at `at`, or a place behind it where that is far away."""
+    depth = 0
+    for place in range(at, min(at + _FAR, len(tokens) - 1)):
+        depth += (tokens[place].kind in _OPENING) - (tokens[place].kind in _CLOSING)
+        if depth == 0:
+            return place + 1
+    return at + 1
+
+
+def _in_input(tokens: list[Token], at: int) -> bool:
+    """Whether what stands at a place belongs to an `input`: parameters and their types lead back to it."""
+    for place in range(at - 1, max(at - _FAR, -1), -1):
+        if tokens[place].kind == "INPUT":
+            return True
+        if tokens[place].kind not in _OF_PARAMETERS:
+            return False
+    return False
+
+
+_OF_PARAMETERS = frozenset({"FIELD", "TARGET", "IDENT", "COLON", "COMMA", "SECRET", "LT", "GT", "OPT", "DOTS", "MINUS",
+                            "INT", "FLOAT", "MONEY", "DURATION"})  # fmt: skip
+_DURATION_WORDS = {"sec": "s", "second": "s", "min": "m", "minute": "m", "hour": "h", "hr": "h", "day": "d"}
+
+
+def _other_literal(token: Token, accepted: list[str], following: Token) -> list[Fix]:
     """A literal of one kind where another is needed: a number without its unit, and the like."""
     text, bad = token.text, (Token("BADNUM", token.text, token.start, token.end),)
     fixes = []
     digits = token.kind in ("INT", "FLOAT")
-    if "DURATION" in accepted:
+    unit = _DURATION_WORDS.get(following.text.lower().removesuffix("s"))
+    if "DURATION" in accepted and digits and unit:
+        fixes.append(Fix(2, bad, f"`{following.text}` is no unit of time", f"write `{text}{unit}`", "JAM004", needs=1))
+    elif "DURATION" in accepted:
         help = f"write `{text}s` for seconds" if token.kind == "INT" else "write for example `30s`, `5m` or `48h`"
         fixes.append(
             Fix(1, bad, "a duration needs a unit" if digits else f"`{text}` is not a duration", help, "JAM004", needs=1)

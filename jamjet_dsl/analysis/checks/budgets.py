@@ -123,7 +123,7 @@ def _bounded(source: ast.Expr, analysis: Analysis) -> bool:
         type_ = analysis.types.get(expr)
         while type_ is not None and type_.kind in ("secret", "optional"):
             type_ = type_.args[0]
-        if type_ is None or type_.kind == "error" or type_.high is not None:
+        if type_ is None or type_.kind not in ("list", "any") or type_.high is not None:
             continue
         match expr:
             case ast.ListLit():

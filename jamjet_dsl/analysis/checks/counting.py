@@ -54,6 +54,15 @@ def count_calls(calls: CallSites, tool: ast.ToolDecl, times: int) -> Count:
     return Count("unknown", reason=reason)
 
 
+def at_most(calls: CallSites, tool: ast.ToolDecl, times: int) -> bool:
+    """Whether it is proved that no path of an agent calls a tool more than `times` times."""
+    region = calls.agent.flow
+    if region is None or region.start is None or times < 0:
+        return False
+    after = sum(1 for s in calls.sites if s.tool is tool and s.how == "finally")
+    return _Counter(calls, tool, times + 1).most(region) + after <= times
+
+
 class _Counter:
     """Counts of one tool, all of them cut off at `times`."""
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from jamjet_dsl.analysis.checks.approvals import check_approvals
 from jamjet_dsl.analysis.checks.atoms import Space, neg
-from jamjet_dsl.analysis.checks.callsites import CallSites, Rules, Site, ToolRules, needs_approval
+from jamjet_dsl.analysis.checks.callsites import CallSites, Rules, Site
 from jamjet_dsl.analysis.checks.cover import satisfiable
+from jamjet_dsl.analysis.checks.denials import check_denials
 from jamjet_dsl.analysis.checks.paths import path_steps, path_to, shortest_path, source_text
 from jamjet_dsl.analysis.model import AgentInfo, Analysis, FlowState
 from jamjet_dsl.diagnostics.model import Diagnostic, Label, PathStep
-from jamjet_dsl.source import Span
 from jamjet_dsl.syntax import ast
 
 _HOW = {
@@ -30,7 +30,7 @@ def check_policy(agent: AgentInfo, analysis: Analysis) -> Iterator[Diagnostic]:
     rules = Rules(agent, analysis)
     yield from _not_allowed(calls, rules)
     yield from check_approvals(calls, rules)
-    yield from _denied_unhandled(calls, rules)
+    yield from check_denials(calls, rules)
     if agent.policy is not None:
         yield from _unused_allows(agent.policy, calls, analysis)
         yield from _fixed_forbids(agent.policy, analysis)
@@ -124,73 +124,6 @@ def _fixed_forbids(policy: ast.Policy, analysis: Analysis) -> Iterator[Diagnosti
             rule.when.span,
             help="correct the condition, or remove the rule" if what == "never" else "correct the condition",
         )
-
-
-# ---- JAM613
-
-
-def _denied_unhandled(calls: CallSites, rules: Rules) -> Iterator[Diagnostic]:
-    """States whose call the policy may deny with nothing to do then. Inside a branch or an item a denial ends
-    that branch or item."""
-    agent = calls.agent
-    if agent.policy is None or any(isinstance(h.trigger, ast.OnDenied) for h in agent.handlers):
-        return
-    told: set[FlowState] = set()
-    called = dict.fromkeys(site.tool for site in calls.sites)
-    for state, tool, span, how in _decided(calls):
-        if state in told or state.region.kind != "agent" or _handles_denial(state):
-            continue
-        about = rules.of(tool)
-        cause = _may_be_denied(tool, about, how, called, rules)
-        if cause is None or not about.allows:
-            continue
-        told.add(state)
-        yield Diagnostic(
-            "JAM613",
-            f"nothing happens in `{state.name}` when `{tool.name.text}` is denied",
-            span,
-            labels=(Label(cause, "may deny it"),),
-            why="a denied call without a way on parks the run until an operator looks at it",
-            help="add `on denied -> …` here, or to the whole agent",
-        )
-
-
-def _decided(calls: CallSites) -> Iterator[tuple[FlowState, ast.ToolDecl, Span, str]]:
-    """The states in which the policy decides a call: those that make one and those that offer one."""
-    for site in calls.sites:
-        if site.state is not None and site.how in ("direct", "proposed", "approved"):
-            yield site.state, site.tool, site.span, site.how
-    for tool, asks in calls.offers.items():
-        for ask in asks:
-            assert isinstance(ask.action, ast.AskAction)
-            offered = ask.action.call or ask.action.proposed
-            yield ask, tool, offered.span if offered is not None else ask.span, "asked"
-
-
-def _handles_denial(state: FlowState) -> bool:
-    return any(isinstance(e.trigger, ast.OnDenied) for e in ast.clauses(state.clauses, ast.Edge))
-
-
-def _may_be_denied(
-    tool: ast.ToolDecl, about: ToolRules, how: str, called: dict[ast.ToolDecl, None], rules: Rules
-) -> Span | None:
-    """The rule that may deny a call of a tool at run time, if there is one."""
-    if about.allows and not about.always_allowed:
-        return about.allows[0].span
-    for group in (about.forbids, about.reads, about.limits):
-        for rule in group:
-            return rule.span
-    for never in about.nevers:
-        if rules.among(never.after, called):
-            return never.span
-    if how == "direct":
-        # One without a condition is JAM602's: it denies every time.
-        for required in about.approvals:
-            if required.when is not None:
-                return required.span
-    if how == "proposed" and needs_approval(tool, about):
-        return next((r.span for r in about.approvals), tool.name.span)
-    return None
 
 
 # ---- JAM612

@@ -8,6 +8,7 @@ other, whichever comes first), the test of its `? :`, the guards before it that 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
 from typing import NamedTuple
 
 from jamjet_dsl.analysis.checks.atoms import Formula, Space, conj, conjuncts, disj, key_of, neg, paths_in
@@ -264,6 +265,9 @@ class _Scan:
     def _in_bounds(self, space: Space, operand: ast.Expr, index: ast.Expr, op: str) -> Formula:
         """`0 <= index` and `index op size(operand)`."""
         length = _length(operand, self.analysis)
+        at = constant(index, self.analysis)
+        if op == "<" and at is not None and isinstance(at.value, Decimal) and 0 <= at.value < self._at_least(operand):
+            return True
         span = operand.span
         size: ast.Expr = (
             ast.Lit(span, "int", length)
@@ -275,6 +279,19 @@ class _Scan:
         if all(isinstance(p, bool) for p in parts):
             return all(parts)
         return conj(*parts)
+
+    def _at_least(self, expr: ast.Expr) -> int:
+        """Items that a list has in any case: what is joined to it can only make it longer."""
+        match expr:
+            case ast.Binary(op="+", left=left, right=right):
+                return self._at_least(left) + self._at_least(right)
+            case ast.Cond(then=then, other=other):
+                return min(self._at_least(then), self._at_least(other))
+            case ast.MethodCall(operand=operand, method=ast.Name(text="map"), args=(_, _)):
+                return self._at_least(operand)
+            case _:
+                low = self._type(expr).low
+                return _length(expr, self.analysis) or (low if isinstance(low, int) else 0)
 
     def _key(self, expr: ast.Expr, operand: ast.Expr, key: ast.Expr) -> _Site:
         shown = source_text(key) if isinstance(expr, ast.Index) else f'"{source_text(key)}"'

@@ -407,7 +407,8 @@ def test_branches_beside_each_other_may_come_in_any_order():
     ],
 )
 def test_a_call_that_may_be_denied_needs_a_way_on(rules):
-    states = """start state s { call look(to)  -> t }  state t { call book(1)  -> done }
+    states = """start state s { when amount > 1 -> u  otherwise -> t }  state u { call look(to)  -> t }
+  state t { call book(1)  when amount > 5 -> t limit 2 else done  otherwise -> done }
   state review {
     ask role "x" to book(1) "ok?"  timeout 1h  as b
     on approve -> done
@@ -420,12 +421,72 @@ def test_a_call_that_may_be_denied_needs_a_way_on(rules):
         rules += "  allow look"
     assert ("JAM613", "nothing happens in `t` when `book` is denied") in brief(found(f"policy {{ {rules} }}", states))
     assert "JAM613" not in [d.code for d in found(f"policy {{ {rules} }}  on denied -> stop", states)]
-    handled = states.replace("call book(1)  ->", "call book(1)  on denied -> stop  ->")
+    handled = states.replace("call book(1)  ", "call book(1)  on denied -> stop  ")
     assert "t" not in [d.message.split("`")[1] for d in found(f"policy {{ {rules} }}", handled) if d.code == "JAM613"]
 
 
 def test_a_call_that_is_always_allowed_needs_none():
     assert found("policy { allow book }", "start state s { call book(1)  -> done }") == []
+
+
+@pytest.mark.parametrize(
+    ("rules", "safe"),
+    [
+        ("require look(q = to) before book", True),
+        ("require look(to) before book", True),
+        ("require look(q = args.n == 1 ? to : to) before book", False),
+        ('require look("else") before book', False),
+        ("require any of look before book", True),
+        ("limit book 1 call", True),
+        ("limit book 0 calls", False),
+        ("limit book 1 call per args.n", True),
+        ("limit book 1 call per principal per day", False),
+        ("limit any writes 1 call", False),
+        ("limit book total args.n <= 5", False),
+        ("never look after book", True),
+        ("never unbook after look", True),
+    ],
+)
+def test_a_rule_that_is_met_on_every_path_denies_nothing(rules, safe):
+    states = "start state s { call look(to)  -> t }  state t { call book(1)  -> done }"
+    denied = [d for d in found(f"policy {{ allow look, book  {rules} }}", states) if d.code == "JAM613"]
+    assert (not denied) == safe
+
+
+@pytest.mark.parametrize(
+    "instead",
+    [
+        "start state s { call look(to)  on error any -> t  -> t }",  # the failed read leads there too
+        "start state s { when amount > 1 -> u  otherwise -> t }  state u { call look(to)  -> t }",
+        'start state s { call look(to + "")  -> t }',  # that its argument is the same is not known
+        "start parallel s { branch x { call look(to) }  branch y { wait 1h }  join any  on join -> t }",
+    ],
+)
+def test_a_read_that_some_path_leaves_out_does_not_count(instead):
+    states = instead + "  state t { call book(1)  -> done }"
+    assert "JAM613" in [d.code for d in found("policy { allow look, book  require look(to) before book }", states)]
+
+
+def test_a_retried_call_may_use_up_a_limit():
+    states = "start state s { call book(1) retry RateLimited 2 times  -> done }"
+    assert "JAM613" in [d.code for d in found("policy { allow book  limit book 1 call }", states)]
+
+
+@pytest.mark.parametrize(
+    ("rules", "safe"),
+    [
+        ("allow pay when args.amount < 100", True),
+        ("allow pay  forbid pay when args.amount > amount", True),
+        ("allow pay  forbid pay when attempted(look) > 1", False),
+        ("allow pay  forbid pay when has(answer)", False),
+        ("allow pay  limit pay total args.amount <= 10", False),
+    ],
+)
+def test_what_was_decided_when_the_question_was_asked_is_not_decided_otherwise(rules, safe):
+    head = f"policy {{ {rules}  allow look, paid  require approval review before pay }}"
+    states = "start state s { wait 1h  -> review }" + ASK.replace("on approve", "on denied -> stop on approve")
+    denied = [d.message for d in found(head, states) if d.code == "JAM613"]
+    assert (denied == []) == safe
 
 
 # ---- against all walks of small graphs
