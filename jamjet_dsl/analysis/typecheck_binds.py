@@ -197,14 +197,33 @@ class Binds:
             clause = ast.clause(state.clauses, ast.YieldsClause)
             if clause is not None:
                 yield self.exprs.infer(clause.value)
-            elif isinstance(state.decl, ast.Branch | ast.EachAction):
+            elif isinstance(state.decl, ast.Branch | ast.EachAction) and not _goes_on(state):
                 yield self.result(state)
-            for edge in ast.clauses(state.clauses, ast.Edge):
-                if edge.yields is not None:
-                    yield self.exprs.infer(edge.yields)
+            yield from self._yielded(state)
             if isinstance(state.decl, ast.FinalDecl) and state.decl.assigns and not state.failed:
                 fields = tuple((a.name.text, self.exprs.infer(a.value)) for a in state.decl.assigns)
                 yield Type("object", fields=fields)
+
+    def _yielded(self, state: FlowState) -> Iterator[Type]:
+        """What the edges of a state yield, knowing what their guards made sure of."""
+        exprs = self.exprs
+        before = known = exprs.present
+        for edge in ast.clauses(state.clauses, ast.Edge):
+            taken = known
+            if isinstance(edge.trigger, ast.When):
+                facts = exprs.narrowing.facts(edge.trigger.condition)
+                taken, known = known | facts.true, known | facts.false
+            if edge.yields is not None:
+                exprs.present = taken
+                found = exprs.infer(edge.yields)
+                exprs.present = before
+                yield found
+
+
+def _goes_on(state: FlowState) -> bool:
+    """Whether an edge is taken once the action succeeded: then that edge says what the item is worth."""
+    edges = ast.clauses(state.clauses, ast.Edge)
+    return any(isinstance(e.trigger, ast.When | ast.Otherwise | ast.Always) for e in edges)
 
 
 def _late(function: Callable[[ast.Name], Type], name: ast.Name) -> Source:

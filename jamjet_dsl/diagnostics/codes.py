@@ -66,6 +66,7 @@ _ROWS: tuple[tuple[str, str, Severity, str], ...] = (
     ("JAM412", "unknown-placeholder", "error", "a placeholder in a text that names nothing"),
     ("JAM413", "branch-write-conflict", "error", "two branches write one variable"),
     ("JAM414", "cancelled-result", "error", "the result of a branch that may be cancelled is read"),
+    ("JAM415", "braces-in-expression", "warning", "a placeholder in a text where none is filled in"),
     ("JAM501", "guard-not-bool", "error", "a guard that is not a truth value"),
     ("JAM502", "guard-never-true", "warning", "a guard that is never true"),
     ("JAM503", "guard-always-true", "warning", "a guard that is always true before others"),

@@ -263,7 +263,7 @@ def _edge(source: str, target: str, arrow: Arrow, overlay: Overlay | None, strai
         elif arrow.kind != "inner":
             colour = FAINT
     attributes = [f'color="{colour}"', f"style={style}", f"penwidth={width}"]
-    label = _edge_label(arrow, taken)
+    label = _edge_label(arrow, taken, FAINT if overlay is not None and not taken else SOFT)
     if label:
         shade = (
             FAINT
@@ -282,18 +282,18 @@ def _edge(source: str, target: str, arrow: Arrow, overlay: Overlay | None, strai
     return f"{_id(source)} -> {_id(target)} [{', '.join(a for a in attributes if a)}];"
 
 
-def _edge_label(arrow: Arrow, taken: int) -> str:
+def _edge_label(arrow: Arrow, taken: int, soft: str) -> str:
     lines = _balanced(arrow.label, 34)
     label = "<br/>".join(f" {_esc(part)} " for part in lines)
     if arrow.kind == "option":
         label = f"<b>{label}</b>"
     if arrow.turn:
-        label = f'<font color="{SOFT}" point-size="8.5"> {arrow.turn}.</font>{label}'
+        label = f'<font color="{soft}" point-size="8.5"> {arrow.turn}.</font>{label}'
     if arrow.limit is not None:
-        label += f'{" " if label else ""}<font color="{SOFT}" point-size="8.5"> ≤ {arrow.limit}× </font>'
+        label += f'{" " if label else ""}<font color="{soft}" point-size="8.5"> ≤ {arrow.limit}× </font>'
     for text in arrow.sets:
         for part in _balanced(_cut(text, 72), 40):
-            label += f'<br/><font color="{SOFT}" point-size="8.5"> {_esc(part)} </font>'
+            label += f'<br/><font color="{soft}" point-size="8.5"> {_esc(part)} </font>'
     if taken > 1:
         label += f'<font point-size="9"><b> ×{taken} </b></font>'
     return label

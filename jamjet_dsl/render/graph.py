@@ -163,16 +163,23 @@ def _body(graph: nx.MultiDiGraph, definition: d.Definition, body: d.Region, path
     for leaf in _leaves(body):
         foot = f"{prefix}{leaf}{JOIN}"
         graph.add_edge(foot if foot in graph else f"{prefix}{leaf}", path + JOIN, arrow=Arrow("", "inner"))
+    for state in body.states:
+        for edge in state.edges if isinstance(state, d.State) else ():
+            if edge.target is None and not edge.skip:
+                source = f"{prefix}{state.name}"
+                source = f"{source}{JOIN}" if f"{source}{JOIN}" in graph else source
+                graph.add_edge(_end(source, edge), path + JOIN, arrow=Arrow("", "inner"))
+
+
+def _end(source: str, edge: d.Edge) -> str:
+    """The node of an edge that ends an item or branch."""
+    return f"{source}/\x00{edge.id}"
 
 
 def _leaves(region: d.Region) -> list[str]:
-    """The states of a branch where it may end well: finals, and states with no way to another state."""
-    onward = ("always", "when", "otherwise", "join")
-    return [
-        s.name
-        for s in region.states
-        if isinstance(s, d.Final) or not any(e.target is not None and e.trigger in onward for e in s.edges)
-    ]
+    """The states of a branch or item in which it ends well: finals, and states without an edge for that case."""
+    onward = ("always", "when", "otherwise", "join", "option")
+    return [s.name for s in region.states if isinstance(s, d.Final) or not any(e.trigger in onward for e in s.edges)]
 
 
 def _join_text(action: d.Parallel) -> str:
@@ -213,7 +220,7 @@ def _edge(graph: nx.MultiDiGraph, edge: d.Edge, source: str, prefix: str, cluste
     label = trigger_text(edge)
     if edge.target is None:
         ends = "skip" if edge.skip else f"yields {readable.expression(edge.yields or ['null'])}"
-        path = f"{source}/\x00{edge.id}"
+        path = _end(source, edge)
         graph.add_node(path, box=Box(path, ends, "end", cluster=cluster))
         graph.add_edge(source, path, arrow=Arrow(edge.id, kind, label, turn=turn))
         return

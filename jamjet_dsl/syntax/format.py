@@ -208,11 +208,13 @@ class _Layout:
         inside = self._hard_before[group.gaps[-1] + 1] - self._hard_before[group.first + 1] if group.rigid else 0
         group.broken = group.always or kept or inside > 0 or not self._fits(group.first, group.last, self._column)
         group.spread = group.style is Style.BLOCK and group.broken and not kept
+        if kept:
+            group.lead = -1
         self._stack.append(group)
 
     def _breaks(self, group: Group, i: int) -> bool:
         """Whether a broken group breaks in its gap i."""
-        broken = self._forced[i] or self._always_breaks(group, i)
+        broken = self._forced[i] or i == group.lead or self._always_breaks(group, i)
         if not broken:
             at = bisect_right(group.gaps, i)
             last = group.gaps[at] - 1 if at < len(group.gaps) else group.last

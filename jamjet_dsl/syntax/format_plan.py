@@ -38,6 +38,7 @@ class Group:
         "first",
         "gaps",
         "last",
+        "lead",
         "rigid",
         "spread",
         "style",
@@ -54,6 +55,7 @@ class Group:
         self.always = False  # never on one line
         self.rigid = style is Style.BLOCK  # breaks if anything does between its ends
         self.wide = False  # after a break, its gaps are two spaces wide
+        self.lead = -1  # the gap that breaks first where the author broke none
         self.base = 0  # set while laying out: the indent of the line it began on
         self.broken = False
         self.spread = False  # every gap breaks

@@ -194,22 +194,27 @@ def _action(plan: Plan, node: Cst) -> None:
     gaps = []
     if node.name == "think" and node.words():
         gaps.append(node.words()[0] - 1)  # `in chat`
-    gaps += [first for first, _ in _with_retries(plan, node.nodes()[head:])]
-    made = plan.group(Style.FLOW, node.first, node.last, gaps)
+    options = [first for first, _ in _with_retries(plan, node.nodes()[head:])]
+    made = plan.group(Style.FLOW, node.first, node.last, gaps + options)
     if made:
         made.wide = True
+        if node.name == "think" and options:
+            made.lead = options[0]
 
 
 def _ask(plan: Plan, node: Cst) -> None:
     gaps = []
+    lead = -1
     for kid in node.nodes():
         if kid.name == "tcall" or kid.name == "proposed":
             gaps.append(kid.first - 1)  # its `to`
         else:
             gaps.append(kid.first)
+            lead = kid.first if lead < 0 and kid.name != "text" else lead
     made = plan.group(Style.FLOW, node.first, node.last, gaps)
     if made:
         made.wide = True
+        made.lead = lead
 
 
 def _each(plan: Plan, node: Cst) -> None:

@@ -545,3 +545,72 @@ def test_long_chains_are_no_deep_expressions() -> None:
 def test_the_ends_of_a_range_of_money_are_in_one_currency() -> None:
     (found,) = [d for d in compiler.check_text("record _R { a: money $1..5 EUR }") if d.severity == "error"]
     assert (found.code, found.message) == ("JAM401", "a range from USD to EUR")
+
+
+# ---- what items and branches are worth
+
+
+def each(body: str, read: str) -> list[str]:
+    text = "record Pair { name: string  n: int }\ntool get(q: string) -> Pair? { effect reads }\n" + agent(
+        "input qs: list<string> 1..3\npolicy { allow get }\non error any -> done\nvar v: any = 1\n"
+        f"start state s {{ each q in qs {{ {body} }} as xs  -> t }}\n"
+        f"state t {{ wait 1h  -> done {{ set v = {read} }} }}\nfinal done {{}}"
+    )
+    return [m.split(" ", 2)[2] for m in findings(text, "JAM401 JAM403")]
+
+
+ITEM = "start state g { wait 1s  -> out }  final out { name = q  n = size(q) }"
+
+
+@pytest.mark.parametrize("kind", ["list<Pair>", "list<Loose>", "list<Pair?>", "list<Pair>?"])
+def test_what_items_are_worth_fits_a_record_of_the_same_fields(kind: str) -> None:
+    body = agent(
+        f"input qs: list<string> 1..3\noutput pairs: {kind}\n"
+        f"start state s {{ each q in qs {{ {ITEM} }} as xs  -> done }}\n"
+        "final done { pairs = xs }"
+    )
+    before = "record Pair { name: string  n: int }\nrecord Loose { name: string  n: int  note: string? }\n"
+    assert findings(before + body, "JAM40") == []
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        "record P { name: string  n: float }",  # every element would have to be converted
+        "record P { name: string  n: int  more: int }",
+        "record P { name: string }",
+        "record P { name: int  n: int }",
+    ],
+)
+def test_and_no_other_record(record: str) -> None:
+    body = agent(
+        f"input qs: list<string> 1..3\noutput ps: list<P>\n"
+        f"start state s {{ each q in qs {{ {ITEM} }} as xs  -> done }}\n"
+        "final done { ps = xs }"
+    )
+    found = findings(f"{record}\n{body}", "JAM40")
+    assert [m.split(" ", 2)[2] for m in found] == ["`list<{ name: string  n: int }>` where `list<P>` is expected"]
+
+
+def test_an_item_is_worth_what_its_edges_yield_not_its_result() -> None:
+    assert each("call get(q) as p  when has(p) yields p.n  otherwise skip", "xs[0] + 1") == []
+    assert each("call get(q) as p  when !has(p) skip  otherwise yields p", "xs[0].name") == []
+    assert each("call get(q) as p  on error any yields null", "xs[0].name") == ["`xs[0]` may not be there"]
+
+
+@pytest.mark.parametrize(
+    ("expr", "help"),
+    [
+        ("m <= 10_000", "write an amount: `$10_000`"),
+        ("m <= i", "compare amounts with amounts"),
+        ('i > "720"', "write `720`, without quotes"),
+        ("u > 5", "write a duration: `5s`"),
+        ('"n: " + i', "convert it: `string(i)`"),
+        ("m * m", "an amount is multiplied by a number"),
+        ("True", "write `true`"),
+        ("None", "write `null`"),
+    ],
+)
+def test_the_help_says_what_to_write_instead(expr: str, help: str) -> None:
+    text = TYPES + agent(f"{DECLS}\nvar v: any = {expr}\nstart state s {{ wait 1h -> done }}\nfinal done {{}}")
+    assert [d.help for d in compiler.check_text(text) if d.severity == "error"] == [help]

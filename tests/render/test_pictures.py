@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from jamjet_dsl import definition as d
-from jamjet_dsl.compiler import compile_text
+from jamjet_dsl.compiler import analyse_text, compile_text, lower_for_drawing
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.render import picture
 from jamjet_dsl.render.dot import BUSY, to_dot
@@ -148,6 +148,133 @@ def test_branches_and_items_stand_in_frames() -> None:
     assert ("gather" + JOIN, "done") in graph.edges()
     ET.fromstring(picture(compiled, "svg"))
     assert picture(compiled, "mmd").decode().count("subgraph") == len(clusters)
+
+
+def test_an_each_is_left_where_all_its_items_end() -> None:
+    program = """\
+tool look(q: string) -> int { effect reads }
+agent fan version 1 {
+  input qs: list<string> 1..4
+  output n: int
+  policy { allow look }
+  on error any -> none
+  on denied -> none
+  start state all_of_them {
+    each q in qs, 2 at once {
+      start state first { call look(q) as k  when k > 1 -> good  otherwise -> bad }
+      final good { k = k }
+      final bad { k = 0 }
+    } as ks
+    when size(ks) > 2 -> some
+    when size(ks) > 1 -> none
+    otherwise -> some
+  }
+  final some { n = size(ks) }
+  failed none { n = 0 }
+}
+"""
+    graph = build(compile_text(program, "fan.jam"))
+    foot = "all_of_them" + JOIN
+    assert graph.nodes[foot]["box"].title == "all items → ks"
+    assert {s for s, _ in graph.in_edges(foot)} == {"all_of_them/each/good", "all_of_them/each/bad"}
+    assert {t for _, t in graph.out_edges(foot)} == {"some", "none"}
+    turns = {a.id: a.turn for _, _, a in graph.out_edges(foot, data="arrow")}
+    assert turns == {"when#0": 1, "when#1": 2, "otherwise#0": 0}, "of several guards the first that holds is taken"
+    took = overlay_of_path([("all_of_them", "when#1"), ("none", "")], "here")
+    taken = next(x for x in to_dot(graph, took).splitlines() if 'id="edge all_of_them when#1"' in x)
+    assert "penwidth=3.0" in taken
+
+
+def test_a_branch_ends_where_it_yields_and_not_where_an_answer_leads_on() -> None:
+    program = """\
+tool look(q: string) -> int { effect reads }
+agent fan version 1 {
+  input q: string
+  output n: int?
+  policy { allow look }
+  on error any -> none
+  on denied -> none
+  start parallel both {
+    branch person as said or 0 {
+      start state asked {
+        ask role "clerk" "Look?" options yes, no timeout 1h
+        on yes -> looks
+        on no skip
+        on timeout yields 7
+      }
+      state looks { call look(q) as k  yields k }
+    }
+    branch other as seen { call look(q) as s  when s > 1 yields s  otherwise yields 1 }
+    join all
+    on join -> some
+  }
+  final some { n = said + seen }
+  failed none {}
+}
+"""
+    graph = build(compile_text(program, "fan.jam"))
+    into = {s.replace("\x00", "") for s, _ in graph.in_edges("both" + JOIN)}
+    other = "both/other/do"
+    assert into == {
+        "both/person/looks",
+        "both/person/asked/on timeout#0",
+        f"{other}/when#0",
+        f"{other}/otherwise#0",
+    }
+
+
+MOVES = """\
+tool look(q: string) -> int { effect reads }
+tool note(q: string) { effect writes  key run.id }
+tool pay(amount: money) { effect irreversible  key run.id }
+agent shop version 1 {
+  input q: string
+  output chat: conversation
+  var chat: conversation = [user(q)]
+  budget { steps 9  exceeded -> over }
+  policy { RULES }
+  on error any -> over
+  start state decide {
+    think "Help." in chat tools look, note, pay model m max prompt 1k max tokens 1k as move
+    when has(move.call) -> act
+    otherwise -> over
+  }
+  state act {
+    call proposed move
+    on denied -> decide limit 2 else over
+    -> decide limit 2 else over
+  }
+  final over { chat = chat }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("rules", "effect", "said"),
+    [
+        ("allow look, note, pay", "writes", "one of look, note"),
+        ('allow look, note, pay  require approval by 1 of "x" before note', "reads", "only look"),
+        ('allow look, note  allow pay without approval because "small"', "irreversible", "one of look, note, pay"),
+    ],
+)
+def test_a_proposed_call_has_the_class_of_what_the_policy_lets_through(rules: str, effect: str, said: str) -> None:
+    result = lower_for_drawing(analyse_text(MOVES.replace("RULES", rules)))
+    box = build(result).nodes["act"]["box"]
+    assert (box.effect, box.lines[1]) == (effect, said)
+
+
+def test_ways_of_trouble_that_lead_to_one_place_are_one_line(shop: d.Compiled) -> None:
+    dot = to_dot(build(shop))
+    (line,) = [x for x in dot.splitlines() if f'"{ANY_STATE.replace(chr(0), "*")}" -> ' in x]
+    assert "error any, denied, in doubt" in line
+
+
+def test_a_long_guard_breaks_between_words_into_lines_of_one_length() -> None:
+    from jamjet_dsl.render.dot import _balanced
+
+    assert _balanced("size(reports.filter(r, !r.ok)) <= 3", 34) == ["size(reports.filter(r,", "!r.ok)) <= 3"]
+    assert _balanced("", 34) == []
+    assert _balanced("x" * 80, 34) == ["x" * 34, "x" * 34, "x" * 12]
 
 
 def test_svg_is_well_formed_and_its_parts_have_names(shop: d.Compiled) -> None:

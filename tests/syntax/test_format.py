@@ -425,3 +425,34 @@ def test_ten_thousand_lines_take_seconds_and_cost_grows_linearly() -> None:
     small, large = cost(1_000), cost(10_000)
     assert large < 10
     assert large < 25 * max(small, 0.05)
+
+
+def test_options_of_a_question_that_does_not_fit_begin_on_the_next_line() -> None:
+    before = """
+        agent a version 1 {
+          start state s {
+            think "TEXT" model small max prompt 3k max tokens 300 timeout 30s temperature 0 as x: string
+            -> q
+          }
+          state q { ask role "support" "How bad is it?" show t, x options low, high, no_idea timeout 1h as answer -> r }
+          state r { ask role "support" "Ok?" show t  -> f }
+          final f {}
+        }
+        """
+    after = """
+        agent a version 1 {
+          start state s {
+            think "TEXT"
+              model small  max prompt 3k  max tokens 300  timeout 30s  temperature 0  as x: string
+            -> q
+          }
+          state q {
+            ask role "support" "How bad is it?" show t, x options low, high, no_idea timeout 1h as answer
+            -> r
+          }
+          state r { ask role "support" "Ok?" show t  -> f }
+          final f {}
+        }
+        """
+    text = "Classify this ticket: {t}"
+    assert format_source(expect(before).replace("TEXT", text)) == expect(after).replace("TEXT", text)

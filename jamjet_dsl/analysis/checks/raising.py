@@ -1,4 +1,5 @@
-"""Expressions that may fail at run time (JAM507) and regular expressions that always do (JAM509).
+"""Expressions that may fail at run time (JAM507), regular expressions that always do (JAM509), and placeholders where
+none is filled in (JAM415).
 
 Each operation that can fail has a condition under which it does not. That condition is proved from what holds
 where the operation stands: the other operands of its `&&` and `||` (a side that decides wins over an error on the
@@ -7,7 +8,9 @@ other, whichever comes first), the test of its `? :`, the guards before it that 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -24,6 +27,7 @@ from jamjet_dsl.syntax.node import Node, children
 _MACROS = frozenset({"all", "exists", "exists_one", "filter", "map"})
 _PARSERS = frozenset({"int", "uint", "float", "double", "decimal", "bool", "timestamp", "duration", "money"})
 _NESTED = (ast.StateDecl, ast.ParallelDecl, ast.FinalDecl, ast.Branch, ast.YieldsClause)
+_PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\}")
 _FACTS = 30
 """How many facts one proof uses at most, the nearest ones first."""
 _LONGEST_PATTERN = 1000
@@ -67,7 +71,7 @@ class _Site(NamedTuple):
 
 def check_raising(agent: AgentInfo, analysis: Analysis) -> Iterator[Diagnostic]:
     """The expressions of an agent that may fail; with the first agent of a file also those of its functions."""
-    scan = _Scan(analysis)
+    scan = _Scan(analysis, agent.vars.keys() | agent.inputs.keys())
     if next(a for a in analysis.agents if a.file is agent.file) is agent:
         for fn in ast.clauses(agent.file.items, ast.FnDecl):
             scan.next_state()
@@ -131,8 +135,9 @@ def _roots(node: Node) -> Iterator[ast.Expr]:
 class _Scan:
     """One walk over expressions that collects findings."""
 
-    def __init__(self, analysis: Analysis) -> None:
+    def __init__(self, analysis: Analysis, names: AbstractSet[str]) -> None:
         self.analysis = analysis
+        self.names = names
         self.found: list[Diagnostic] = []
         self._told: set[tuple[str, str]] = set()
 
@@ -154,6 +159,9 @@ class _Scan:
                 self.expr(other, Facts(facts, (test,), False))
                 return
             case ast.FnCall(function=ast.Name(text="has" | "attested" | "untrusted")):
+                return
+            case ast.Lit(kind="string", value=str(text)) if "{" in text:
+                self._braces(expr, text)
                 return
             case ast.MethodCall(operand=operand, method=method, args=(ast.Ident() as name, *rest)) if (
                 method.text in _MACROS and rest
@@ -239,6 +247,12 @@ class _Scan:
 
     def _division(self, expr: ast.Expr, divisor: ast.Expr) -> Iterator[_Site]:
         kind = self._type(divisor).kind
+        text = source_text(divisor)
+        while isinstance(divisor, ast.FnCall) and divisor.function.text in ("decimal", "int", "uint"):
+            inner = divisor.args[0].value
+            if self._type(inner).kind not in ("int", "uint"):
+                break
+            divisor, kind = inner, self._type(inner).kind  # it is zero if what it was converted from is
         if kind not in ("int", "uint", "decimal", "money"):
             return
         zero = ast.Lit(divisor.span, "int", 0)
@@ -246,7 +260,6 @@ class _Scan:
             known = constant(divisor, self.analysis)
             currency = known.currency if known is not None else self._type(divisor).currency or "USD"
             zero = ast.Lit(divisor.span, "money", ("0", currency))
-        text = source_text(divisor)
         yield _Site(
             expr,
             lambda space: neg(space.comparison("==", divisor, zero)),
@@ -340,6 +353,21 @@ class _Scan:
                 )
         elif name == "divide" and len(args) > 1:
             yield from self._division(expr, args[1])
+
+    def _braces(self, expr: ast.Expr, text: str) -> None:
+        """JAM415: a text of an expression is taken as it stands, so `{name}` in it is hardly what is meant."""
+        path = next((p for p in _PLACEHOLDER.findall(text) if p.partition(".")[0] in self.names), None)
+        if path is None:
+            return
+        self.found.append(
+            Diagnostic(
+                "JAM415",
+                f"`{{{path}}}` is not filled in here",
+                expr.span,
+                why="placeholders are filled in texts of `think` and `ask`; in an expression a text is what it says",
+                help=f'join the parts: `"…" + {path} + "…"`',
+            )
+        )
 
     # ---- regular expressions
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from jamjet_dsl import compiler
 from jamjet_dsl.analysis.checks.guards import check_guards
 from jamjet_dsl.analysis.checks.raising import pattern_problem
 from jamjet_dsl.compiler import analyse_text
@@ -61,6 +62,11 @@ def guard(condition: str) -> list[str]:
         ("int(s) > 1", "`int(s)` fails for a text that is no int"),
         ("timestamp(s) < now", "`timestamp(s)` fails for a text that is no timestamp"),
         ("max(xs) > 1", "`max(xs)` fails for an empty list"),
+        ("max([0].filter(x, x > n) + xs) > 1", "`max([0].filter(x, x > n) + xs)` fails for an empty list"),
+        ("max((n > 1 ? [1] : xs) + xs) > 1", "`max((n > 1 ? [1] : xs) + xs)` fails for an empty list"),
+        ("([1, 2] + xs)[2] > 1", "`([1, 2] + xs)[2]` may be past the end of the list"),
+        ("n / int(d) > 1", "`n / int(d)` may divide by zero"),
+        ("d != 0.0 && n / int(d) > 1", "`n / int(d)` may divide by zero"),
         ('s.substring(0, 3) == "abc"', "`s.substring(0, 3)` may be past the end of the text"),
         ('s.charAt(5) == "x"', "`s.charAt(5)` may be past the end of the text"),
         ("s.matches(t)", "`t` may be no regular expression"),
@@ -108,6 +114,11 @@ def test_an_operation_that_may_fail_is_reported(condition, message):
         "range(size(xs)).all(i, xs[i] > 0)",
         "xs.map(x, x > 0, n / x).size() > 1",
         "d / 2.5 > n",
+        "k != 0 && d / decimal(k) > 1.0",
+        "size(xs) > 0 && d / decimal(size(xs)) > 1.0",
+        "max([0] + xs) > 1",
+        "max((n > 1 ? [1] : [2, 3]) + xs) > 1",
+        "([1, 2] + xs)[1] > 1",
     ],
 )
 def test_what_was_asked_first_is_accepted(condition):
@@ -180,3 +191,24 @@ def test_patterns_are_compiled_with_the_limits_of_a_run(pattern, message):
 
 def test_a_bad_pattern_is_reported_where_it_stands():
     assert guard('s.matches("(")') == ["not a regular expression: missing ): ("]
+
+
+def test_braces_around_a_name_in_a_text_of_an_expression_are_no_placeholder():
+    text = """
+tool note(text: string) {{ effect reads }}
+agent a version 1 {{
+  input name: string
+  policy {{ allow note }}
+  on error any -> y
+  start state s {{ call note({text})  -> t }}
+  state t {{ ask role "clerk" "Is {{name}} in?"  timeout 1h  on done -> y  on timeout -> y }}
+  final y {{}}
+}}
+"""
+
+    def said(written):
+        return [d.message for d in compiler.check_text(text.format(text=written)) if d.code == "JAM415"]
+
+    assert said('"for {name}, {nobody}"') == ["`{name}` is not filled in here"]
+    assert said('"for {nobody}, {}, { name }"') == []
+    assert said('"for " + name') == []
