@@ -358,6 +358,7 @@ class Each(Model):
     flat: bool = False
     body: Region
     bind: str | None = None
+    timeout_ms: int | None = None
 
 
 class Wait(Model):

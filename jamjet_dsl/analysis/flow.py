@@ -128,8 +128,9 @@ def raised_errors(state: FlowState, info: AgentInfo, analysis: Analysis) -> froz
             return _unanswered(state) | ({"InvalidInput"} if call is not None or proposed is not None else set())
         case ast.WaitEvent() | ast.WaitUntil():
             return _unanswered(state)
-        case ast.EachAction():
-            return _raised_in(state.bodies, info, analysis)
+        case ast.EachAction(options=options):
+            late = {"Timeout"} if ast.clause(options, ast.TimeoutClause) is not None else set()
+            return _raised_in(state.bodies, info, analysis) | late
         case _:
             return frozenset()
 

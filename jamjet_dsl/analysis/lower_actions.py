@@ -88,6 +88,7 @@ class ActionLowering:
                     flat=action.flat,
                     body=self.region(state.bodies[0]),
                     bind=common.get("bind"),
+                    timeout_ms=common.get("timeout_ms"),
                 )
             case ast.EmitAction(call=call):
                 return d.Emit(message=call.tool.text, args=parts.args(call))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from jamjet_dsl.analysis.asks import options_of
+from jamjet_dsl.analysis.flow import ANONYMOUS
 from jamjet_dsl.analysis.model import AgentInfo, FlowState, Symbol, Type
 from jamjet_dsl.analysis.names import Names
 from jamjet_dsl.analysis.report import Report
@@ -17,6 +18,13 @@ from jamjet_dsl.syntax import ast
 from jamjet_dsl.syntax.node import Node
 
 _AS_IS = frozenset({"JAM001", "JAM108", "JAM007", "JAM104"})
+
+
+def _label(state: FlowState) -> str:
+    """What a test calls a state: the one of a plain body has no name, and is called like its branch or the state around
+    it."""
+    parts = reversed(state.path.split("/"))
+    return next((part for part in parts if part not in (ANONYMOUS, "each")), state.name)
 
 
 class TestChecker:
@@ -64,7 +72,7 @@ class TestChecker:
         self._problem(node, f"{of} has no {what} `{node.text}`", help)
 
     def _items(self, info: AgentInfo) -> None:
-        states = {s.name: s for s in info.all_states()}
+        states = {_label(s): s for s in info.all_states()}
         given: set[str] = set()
         agent = f"agent `{info.name.partition('@')[0]}`"
         paths = 0

@@ -18,13 +18,11 @@ from jamjet_dsl.kernel.model import (
     Await,
     Call,
     CancelAction,
-    CancelTimer,
     Command,
     Event,
     Record,
     RunState,
     SetTimer,
-    StartChild,
     Think,
 )
 from jamjet_dsl.kernel.program import Program
@@ -137,9 +135,7 @@ def _journal(
                 return False
             add("intent", command.intent)
             _use_key(program, step, command, add, key_digest)
-        case StartChild():
-            raise RuntimeError("child agents are refused before a run starts")
-        case Await() | CancelAction() | CancelTimer():
+        case Await() | CancelAction():
             return False
     return True
 

@@ -57,6 +57,9 @@ def bind(
 
 
 def _models(definition: Definition) -> Iterator[str | None]:
-    for state in definition.agent.body.states:
-        if isinstance(state, State) and isinstance(state.action, Think):
-            yield state.action.model
+    program = Program.of(definition)
+    for plan in (program.main, *program.plans.values()):
+        for states in plan.regions.values():
+            for state in states.values():
+                if isinstance(state, State) and isinstance(state.action, Think):
+                    yield state.action.model

@@ -102,7 +102,7 @@ class Simulation:
         for draft in step.drafts:
             if draft.kind == "started":
                 self.path.append(self.program.agent.body.start)
-            elif draft.kind == "moved":
+            elif draft.kind == "moved" and not draft.body["frame"]:
                 self.path.append(draft.body["to"])
         return step
 
@@ -125,7 +125,7 @@ class Simulation:
     def _perform(self, command: Call | Think) -> tuple[str, dict[str, Any]]:
         if isinstance(command, Call):
             frame = self.state.frames.get(command.id.rpartition("#")[0])
-            given = self.mocks.tool(command, frame.state if frame is not None else "")
+            given = self.mocks.tool(command, self.program.label(frame) if frame is not None else "")
         else:
             given = self.mocks.model(command)
         if isinstance(given, Raised):

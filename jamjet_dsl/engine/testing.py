@@ -67,7 +67,7 @@ def run_test(compiled: d.Compiled, test: d.TestDef) -> TestResult:
     if later:
         details = tuple(f"{where}: {what}" for what, where in later)
         raise JamError("JAMR305", f"{test.agent} uses what is not executed yet", details=details)
-    program = Program.of(definition)
+    program = Program.of(_with_stubs(definition, {mock.target for mock in test.mocks}))
     mocks = _Mocks(program, test)
     simulation = Simulation(program, mocks)
     failures: list[Failure] = []
@@ -82,6 +82,38 @@ def run_test(compiled: d.Compiled, test: d.TestDef) -> TestResult:
     if not failures or simulation.path:
         failures += _compare(program, simulation, test)
     return _result(simulation, test, failures)
+
+
+def _with_stubs(definition: d.Definition, mocked: set[str]) -> d.Definition:
+    """The definition with a question to a model in place of each `run` that the test mocks: it gives or raises what the
+    mock says, and nothing of the child happens."""
+
+    def region(body: d.Region) -> d.Region:
+        return body.model_copy(update={"states": tuple(state(s) for s in body.states)})
+
+    def state(item: d.State | d.Final) -> d.State | d.Final:
+        action = item.action if isinstance(item, d.State) else None
+        if isinstance(action, d.RunAgent) and item.name in mocked:
+            outputs = definition.agents[action.agent].outputs
+            stub = d.Think(
+                prompt=["text"],
+                max_prompt=0,
+                max_tokens=0,
+                result=d.ObjectType(fields={field.name: field.type for field in outputs}),
+                bind=action.bind,
+                retry=action.retry,
+            )
+            return item.model_copy(update={"action": stub})
+        if isinstance(action, d.Each):
+            return item.model_copy(update={"action": action.model_copy(update={"body": region(action.body)})})
+        if isinstance(action, d.Parallel):
+            branches = tuple(b.model_copy(update={"body": region(b.body)}) for b in action.branches)
+            return item.model_copy(update={"action": action.model_copy(update={"branches": branches})})
+        return item
+
+    agent = definition.agent
+    agents = {**definition.agents, agent.name: agent.model_copy(update={"body": region(agent.body)})}
+    return definition.model_copy(update={"agents": agents})
 
 
 class _Mocks:

@@ -12,8 +12,8 @@ from jamjet_dsl.kernel.expr.access import ABSENT
 from jamjet_dsl.kernel.ids import action_id, timer_id
 from jamjet_dsl.kernel.model import Ask, Await, Command, Frame, Json, Question, Record, RunState, SetTimer, Think
 from jamjet_dsl.kernel.program import Program
-from jamjet_dsl.kernel.records import digest_of, edges_of, exceeded, fault, grants_for, reserve_body
-from jamjet_dsl.kernel.scope import UNTRUSTED, Scope, scope_of
+from jamjet_dsl.kernel.records import digest_of, edges_of, fault, grants_for, lacking, reserve_body
+from jamjet_dsl.kernel.scope import UNTRUSTED, Scope, scope_of, value_of
 from jamjet_dsl.kernel.values import EvalError, Timestamp, from_journal, to_journal
 
 # ---- think
@@ -31,13 +31,13 @@ def enter_think(program: Program, state: RunState, frame: Frame, action: d.Think
         given = _labelled(program, scope, action.given)
     except EvalError as error:
         return [fault(frame, "InvalidInput", error.message, "what the model is given")]
-    chat = state.vars.get(action.chat, []) if action.chat else None
+    chat = value_of(state, frame, action.chat) if action.chat else None
     size = len(str(prompt).encode()) + len(str(given).encode()) + len(str(chat or "").encode())
     model = program.defn.models.get(action.model) if action.model else None
-    reserve = think_reserve(action, model, size, program.caps, state, program.agent.currency)
-    what = misfit(program.caps, state, reserve)
-    if what is not None:
-        return [exceeded(frame, what)]
+    reserve = think_reserve(program, state, frame, action, model, size)
+    lack = misfit(program, state, frame, reserve)
+    if lack is not None:
+        return [lacking(frame, lack)]
     body: dict[str, Json] = {
         "cmd": cmd,
         "does": "think",
@@ -84,11 +84,11 @@ def _think(
     error = frame.error
     return Think(
         id=action_id(frame),
-        state=frame.state,
+        state=program.label(frame),
         model=action.model,
         prompt=body["prompt"],
         given=tuple((label, from_journal(value)) for label, value in body["given"]),
-        messages=tuple(state.vars.get(action.chat, [])) if action.chat else None,
+        messages=tuple(value_of(state, frame, action.chat) or ()) if action.chat else None,
         tools=action.tools,
         result_type=action.result,
         max_prompt=action.max_prompt,
@@ -128,7 +128,7 @@ def enter_ask(program: Program, state: RunState, frame: Frame, action: d.Ask) ->
 def _question(program: Program, state: RunState, frame: Frame, action: d.Ask, scope: Scope) -> dict[str, Json]:
     body: dict[str, Json] = {
         "cmd": action_id(frame),
-        "state": frame.state,
+        "state": program.label(frame),
         "role": action.role,
         "text": program.evaluate(action.text, scope),
         "show": _labelled(program, scope, action.show),

@@ -3,22 +3,29 @@
 An attempt reserves its worst case before it starts and is settled by what it used. A cap is a limit less its
 reserve: what does not fit under a cap is exceeded, once, and the reserve is left for the way to an end.
 Money is exact; amounts are in the agent's one currency.
+
+What a child agent uses counts for it and for every agent around it. An agent is known by its `home`, the path of the
+frame that runs it; the run's own is `""`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jamjet_dsl.definition import Budget, Limits, ModelDef, Think, Tool
 from jamjet_dsl.kernel.draft import Draft
-from jamjet_dsl.kernel.model import Json, Reserve, RunState
+from jamjet_dsl.kernel.model import Account, Frame, Json, Reserve, RunState
 from jamjet_dsl.money import money_text
+
+if TYPE_CHECKING:
+    from jamjet_dsl.kernel.program import Program
 
 ZERO = Decimal(0)
 DIMENSIONS = ("steps", "tokens", "cost", "time", "active")
+_FIELDS = ("steps", "tokens", "cost", "time_ms", "active_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +55,112 @@ def full_caps(limits: Limits) -> Caps:
 
 def caps_of(budget: Budget | None) -> Caps:
     """What may be used before `exceeded` fires: limits less reserve, never below zero."""
-    if budget is None:
-        return NO_CAPS
-    full, kept = full_caps(budget.limits), full_caps(budget.reserve)
-
-    def less(limit: Any, reserve: Any) -> Any:
-        return None if limit is None else max(limit - (reserve or 0), 0 * limit)
-
-    return Caps(*(less(getattr(full, name), getattr(kept, name)) for name in DIMENSIONS))
+    return NO_CAPS if budget is None else _less(full_caps(budget.limits), full_caps(budget.reserve))
 
 
-def reserved(state: RunState) -> tuple[int, Decimal]:
-    """Tokens and cost held by the effects in flight."""
-    held = [intent.reserve for intent in state.intents.values()]
-    return sum(r.tokens for r in held), sum((amount(r.cost) for r in held), ZERO)
+def _less(full: Caps, kept: Caps) -> Caps:
+    rows = zip(_row(full), _row(kept), strict=True)
+    return Caps(*(None if limit is None else max(limit - (reserve or 0), 0 * limit) for limit, reserve in rows))
+
+
+def homes(state: RunState, path: str) -> Iterator[str]:
+    """The homes of the agents around a frame, the innermost first. A frame that is gone has only the run's own."""
+    frame = state.frames.get(path)
+    while frame is not None and frame.home:
+        yield frame.home
+        frame = state.frames[state.frames[frame.home].parent or ""]
+    yield ""
+
+
+def _account(state: RunState, home: str) -> Account | None:
+    return state.frames[home].account if home else None
+
+
+def caps_at(program: Program, state: RunState, home: str, spare: bool = False) -> Caps:
+    """What the agent at `home` may use: limits less reserve, or with `spare` the limits in full."""
+    account = _account(state, home)
+    if account is not None:
+        return caps_in(account.limits if spare else account.caps)
+    budget = program.agent.budget
+    if spare:
+        return NO_CAPS if budget is None else full_caps(budget.limits)
+    return program.main.caps
+
+
+def caps_in(tree: Mapping[str, Json]) -> Caps:
+    """Limits in the form of an account."""
+    cost = tree.get("cost")
+    return Caps(
+        tree.get("steps"),
+        tree.get("tokens"),
+        None if cost is None else amount(cost),
+        tree.get("time_ms"),
+        tree.get("active_ms"),
+    )
+
+
+def tree_of(caps: Caps, currency: str) -> dict[str, Json]:
+    """The form of an account: only the limits that there are."""
+    cost = None if caps.cost is None else money_text(caps.cost, currency)
+    items = zip(_FIELDS, (caps.steps, caps.tokens, cost, caps.time, caps.active), strict=True)
+    return {name: value for name, value in items if value is not None}
+
+
+class Used(NamedTuple):
+    """What an agent and those inside it have used, and the tokens and cost that what is in flight holds."""
+
+    steps: int
+    tokens: int
+    cost: Decimal
+    time: int
+    active: int
+    held_tokens: int
+    held_cost: Decimal
+
+
+def used_at(state: RunState, home: str) -> Used:
+    """What the agent at `home` has used."""
+    held = [i.reserve for cmd, i in state.intents.items() if not home or cmd.startswith(home)] if state.intents else []
+    tokens = sum(r.tokens for r in held)
+    cost = sum((amount(r.cost) for r in held), ZERO)
+    account = _account(state, home)
+    if account is not None:
+        spent: Any = account
+        started_ms = account.started_ms
+    else:
+        spent, started_ms = state.spent, state.started_ms
+    return Used(spent.steps, spent.tokens, amount(spent.cost), state.now_ms - started_ms, spent.active_ms, tokens, cost)
+
+
+def carve(
+    program: Program, state: RunState, frame: Frame, own: Budget | None, clause: Budget | None
+) -> tuple[dict[str, Json], dict[str, Json]]:
+    """The limits and caps of a child that the frame runs: the least of its own, the clause's, and what is left to the
+    agents around it. Both in the form of an account."""
+    limits = [full_caps(budget.limits) for budget in (own, clause) if budget is not None]
+    for home in homes(state, frame.path):
+        caps, used = caps_at(program, state, home), used_at(state, home)
+        so_far = (used.steps, used.tokens + used.held_tokens, used.cost + used.held_cost, used.time, used.active)
+        left = (None if cap is None else max(cap - n, 0 * cap) for cap, n in zip(_row(caps), so_far, strict=True))
+        limits.append(Caps(*left))
+    columns = zip(*map(_row, limits), strict=True)
+    least = Caps(*(min((limit for limit in column if limit is not None), default=None) for column in columns))
+    reserve = next((b.reserve for b in (clause, own) if b is not None and b.reserve != Limits()), Limits())
+    currency = program.agent.currency
+    return tree_of(least, currency), tree_of(_less(least, full_caps(reserve)), currency)
+
+
+def _row(caps: Caps) -> tuple[Any, ...]:
+    return (caps.steps, caps.tokens, caps.cost, caps.time, caps.active)
+
+
+def spares(state: RunState, frame: Frame) -> bool:
+    """Whether the frame may use the reserve: it takes something back, or closes what has to be closed."""
+    while frame.parent is not None:
+        if frame.kind in ("undo", "finally"):
+            return True
+        frame = state.frames[frame.parent]
+    return False
 
 
 def tool_reserve(tool: Tool) -> Reserve:
@@ -70,7 +169,7 @@ def tool_reserve(tool: Tool) -> Reserve:
 
 
 def think_reserve(
-    action: Think, model: ModelDef | None, prompt_bytes: int, caps: Caps, state: RunState, currency: str
+    program: Program, state: RunState, frame: Frame, action: Think, model: ModelDef | None, prompt_bytes: int
 ) -> Reserve:
     """The worst case of one attempt at a model call.
 
@@ -78,12 +177,20 @@ def think_reserve(
     Without `max tokens` an answer may take all that is left, so all of it is reserved.
     """
     prompt = action.max_prompt if action.max_prompt is not None else prompt_bytes
-    if action.max_tokens is not None:
-        answer = action.max_tokens
-    else:
-        answer = 0 if caps.tokens is None else max(caps.tokens - state.spent.tokens - reserved(state)[0] - prompt, 0)
+    answer = action.max_tokens if action.max_tokens is not None else _tokens_left(program, state, frame, prompt)
     cost = price(model, prompt, answer)
-    return Reserve(prompt + answer, None if cost is None else money_text(cost, currency))
+    return Reserve(prompt + answer, None if cost is None else money_text(cost, program.agent.currency))
+
+
+def _tokens_left(program: Program, state: RunState, frame: Frame, prompt: int) -> int:
+    """What the agents around a frame have left for an answer; nothing where no limit says so."""
+    left: list[int] = []
+    for home in homes(state, frame.path):
+        cap = caps_at(program, state, home).tokens
+        if cap is not None:
+            used = used_at(state, home)
+            left.append(max(cap - used.tokens - used.held_tokens - prompt, 0))
+    return min(left, default=0)
 
 
 def price(model: ModelDef | None, tokens_in: int, tokens_out: int) -> Decimal | None:
@@ -93,32 +200,82 @@ def price(model: ModelDef | None, tokens_in: int, tokens_out: int) -> Decimal | 
     return (amount(model.price_in) * tokens_in + amount(model.price_out) * tokens_out) / model.per_tokens
 
 
-def misfit(caps: Caps, state: RunState, need: Reserve) -> str | None:
+class Misfit(NamedTuple):
+    """What an attempt does not fit under: which limit of which agent. `waits`: it would fit if nothing else were in
+    flight, so it may fit later."""
+
+    what: str
+    home: str
+    waits: bool
+
+
+def misfit(program: Program, state: RunState, frame: Frame, need: Reserve) -> Misfit | None:
     """Which limit an attempt with that worst case does not fit under, or None if it may start."""
-    tokens, cost = reserved(state)
-    if caps.tokens is not None and need.tokens and state.spent.tokens + tokens + need.tokens > caps.tokens:
-        return "tokens"
     wanted = amount(need.cost)
-    if caps.cost is not None and wanted and amount(state.spent.cost) + cost + wanted > caps.cost:
-        return "cost"
+    if not need.tokens and not wanted:
+        return None
+    spare = spares(state, frame)
+    waiting: Misfit | None = None
+    for home in homes(state, frame.path):
+        caps, used = caps_at(program, state, home, spare), used_at(state, home)
+        lacks = [
+            (what, so_far + more > cap)
+            for what, cap, so_far, held, more in (
+                ("tokens", caps.tokens, used.tokens, used.held_tokens, need.tokens),
+                ("cost", caps.cost, used.cost, used.held_cost, wanted),
+            )
+            if cap is not None and more and so_far + held + more > cap
+        ]
+        for what, never in lacks:
+            if never:
+                return Misfit(what, home, False)
+            waiting = waiting or Misfit(what, home, True)
+    return waiting
+
+
+def out_of_steps(program: Program, state: RunState, frame: Frame) -> str | None:
+    """The home of an agent that has no step left for an action in this frame, or None."""
+    if spares(state, frame):
+        return None
+    for home in homes(state, frame.path):
+        cap = caps_at(program, state, home).steps
+        if cap is not None and used_at(state, home).steps >= cap:
+            return home
     return None
 
 
-def overdue(caps: Caps, state: RunState) -> str | None:
-    """`time` or `active` when that much has passed."""
-    if caps.time is not None and state.now_ms - state.started_ms >= caps.time:
+def overdue(program: Program, state: RunState, home: str) -> str | None:
+    """`time` or `active` when that much has passed for the agent at `home`."""
+    caps = caps_at(program, state, home)
+    account = _account(state, home)
+    started_ms = state.started_ms if account is None else account.started_ms
+    active_ms = state.spent.active_ms if account is None else account.active_ms
+    if caps.time is not None and state.now_ms - started_ms >= caps.time:
         return "time"
-    if caps.active is not None and state.spent.active_ms >= caps.active:
+    if caps.active is not None and active_ms >= caps.active:
         return "active"
     return None
 
 
-def charge(draft: Draft, tokens: int, cost: Decimal, currency: str) -> None:
-    """Adds to what was spent."""
-    if tokens or cost:
-        spent = draft.spent()
+def charge(draft: Draft, path: str, tokens: int, cost: Decimal, currency: str) -> None:
+    """Adds to what the agents around a frame have spent."""
+    if not tokens and not cost:
+        return
+    for home in homes(draft.state, path):
+        spent: Any = draft.account(home) if home else draft.spent()
         spent.tokens += tokens
         spent.cost = money_text(amount(spent.cost) + cost, currency)
+
+
+def count_step(draft: Draft, path: str) -> None:
+    """A step for the agents around a frame; none for those whose budget is exceeded, which are on their way out."""
+    state = draft.state
+    for home in homes(state, path):
+        account = _account(state, home)
+        if home and account is not None and account.exceeded is None:
+            draft.account(home).steps += 1
+        elif not home and state.exceeded is None:
+            draft.spent().steps += 1
 
 
 def used(usage: Mapping[str, Json] | None, reserve: Reserve, model: ModelDef | None) -> tuple[int, Decimal]:
@@ -142,19 +299,18 @@ def overruns(cmd: str, reserve: Reserve, tokens: int, cost: Decimal, currency: s
     return found
 
 
-def warn_level(budget: Budget | None, state: RunState) -> dict[str, Json] | None:
-    """The body of `spent` when a dimension has passed the warning level, once for each."""
+def warn_level(budget: Budget | None, state: RunState, home: str) -> dict[str, Json] | None:
+    """The body of `spent` when a dimension of the agent at `home` has passed the warning level, once for each."""
     if budget is None or budget.warn_percent is None:
         return None
-    full, spent = full_caps(budget.limits), state.spent
-    levels = (
-        ("steps", spent.steps, full.steps),
-        ("tokens", spent.tokens, full.tokens),
-        ("cost", amount(spent.cost), full.cost),
-        ("time", state.now_ms - state.started_ms, full.time),
-        ("active", spent.active_ms, full.active),
-    )
+    account = _account(state, home)
+    full = full_caps(budget.limits) if account is None else caps_in(account.limits)
+    warned = state.warned if account is None else account.warned
+    used = used_at(state, home)
+    so_fars = (used.steps, used.tokens, used.cost, used.time, used.active)
+    levels: Iterator[tuple[str, Any, Any]] = zip(DIMENSIONS, so_fars, _row(full), strict=True)
     for name, so_far, limit in levels:
-        if limit and name not in state.warned and so_far * 100 >= limit * budget.warn_percent:
-            return {"what": name, "level": int(so_far * 100 / limit)}
+        if limit and name not in warned and so_far * 100 >= limit * budget.warn_percent:
+            body: dict[str, Json] = {"what": name, "level": int(so_far * 100 / limit)}
+            return {**body, "home": home} if home else body
     return None

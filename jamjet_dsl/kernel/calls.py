@@ -8,25 +8,26 @@ evaluated each time, which gives the same call since nothing in the state has ch
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.kernel import rules
-from jamjet_dsl.kernel.budget import misfit, tool_reserve
+from jamjet_dsl.kernel.budget import homes, misfit, tool_reserve
 from jamjet_dsl.kernel.ids import action_id, confirm_id, fact_id
 from jamjet_dsl.kernel.model import Call, Command, Frame, Grant, Json, Record, RunState
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.records import (
     check_args,
     digest_of,
-    exceeded,
     failed,
     fault,
     grants_for,
+    lacking,
     open_write,
     reserve_body,
 )
-from jamjet_dsl.kernel.scope import NONE, Scope, scope_of, tool_scope
+from jamjet_dsl.kernel.scope import Scope, flags_of, scope_of, tool_scope, value_of
 from jamjet_dsl.kernel.values import EvalError, from_journal, to_journal
 
 
@@ -45,10 +46,22 @@ def enter_call(
     if frame.call is not None:
         return [_again(program, state, frame, action)]
     try:
+        if frame.kind == "undo":
+            return _first(program, state, frame, action, *_undoing(program, frame))
         tool, args, flags = chosen(program, state, frame, action)
         return _first(program, state, frame, action, tool, args, flags)
     except Refused as refused:
         return [refused.record]
+
+
+def _undoing(program: Program, frame: Frame) -> tuple[str, dict[str, Any], dict[str, frozenset[str]]]:
+    """The call that takes something back, with the arguments that were evaluated when that was done."""
+    entry = frame.opened
+    assert entry is not None
+    if "error" in entry:
+        raise Refused(failed(frame, "InvalidInput", entry["error"]))
+    args = from_journal(entry["args"])
+    return entry["tool"], _valid(program, frame, entry["tool"], args), {}
 
 
 def chosen(
@@ -63,7 +76,7 @@ def chosen(
         case d.CallProposed():
             return proposed_call(program, state, frame, action.move, action.tools)
         case d.CallApproved():
-            grant = _grant(state, action)
+            grant = _grant(state, frame, action)
             if grant is None:
                 name = action.tool or "the call"
                 raise Refused(
@@ -105,14 +118,14 @@ def proposed_call(
     program: Program, state: RunState, frame: Frame, move: str, tools: Sequence[str]
 ) -> tuple[str, dict[str, Any], dict[str, frozenset[str]]]:
     """The call that a model proposed: a tool of the closed set, arguments that fit it. Raises Refused."""
-    value = state.vars.get(move)
+    value = value_of(state, frame, move)
     call = value.get("call") if isinstance(value, dict) else None
     if not isinstance(call, dict):
         raise Refused(failed(frame, "InvalidInput", "the model proposed no call"))
     tool, given = call.get("tool"), call.get("args") or {}
     if tool not in tools or tool not in program.defn.tools:
         raise Refused(failed(frame, "InvalidInput", f"`{tool}` is not one of the tools: {', '.join(tools)}"))
-    flags = state.provenance.get(move, NONE)
+    flags = flags_of(state, frame, move)
     return str(tool), _valid(program, frame, str(tool), given), dict.fromkeys(given, flags)
 
 
@@ -125,12 +138,15 @@ def _valid(program: Program, frame: Frame, tool: str, given: Any) -> dict[str, A
     return args
 
 
-def _grant(state: RunState, action: d.CallApproved) -> Grant | None:
+def _grant(state: RunState, frame: Frame, action: d.CallApproved) -> Grant | None:
     """The latest unused approval that this action may use."""
     fitting = [
         grant
         for grant in state.grants.values()
-        if grant.used_by is None and grant.state in action.asks and action.tool in (None, grant.call["tool"])
+        if grant.used_by is None
+        and grant.home == frame.home
+        and grant.state in action.asks
+        and action.tool in (None, grant.call["tool"])
     ]
     return max(fitting, key=lambda grant: grant.seq, default=None)
 
@@ -159,7 +175,7 @@ def _first(
     scope = scope_of(program, state, frame)
     grants: list[Grant] = []
     if isinstance(action, d.CallApproved):
-        own = _grant(state, action)
+        own = _grant(state, frame, action)
         assert own is not None
         grants = [own, *(g for g in grants_for(state, digest) if g is not own)]
     decision = decided(program, state, scope, frame, tool, args, flags, grants)
@@ -168,7 +184,7 @@ def _first(
     if decision.verdict != "allowed":
         return [_denied(frame, tool, args, decision.body())]
     try:
-        key = _key(program, state, tool, args)
+        key = _key(program, state, frame, tool, args)
     except EvalError as error:
         return [fault(frame, "InvalidInput", error.message, f"the key of `{tool}`")]
     if key is not None and state.keys.get(f"{tool} {key}", digest) != digest:
@@ -200,16 +216,41 @@ def decided(
     grants: Sequence[Grant],
     offered: str | None = None,
 ) -> rules.Decision | list[Command]:
-    """The policy's decision, or the read of a fact that it wants first."""
-    inner = scope.nested({}, {f"args.{name}": flag for name, flag in flags.items()})
+    """What the policies of the agent and of those around it decide, or the read of a fact that one of them wants
+    first. An agent around it has a say if it has a policy."""
     cmd = action_id(frame)
-    answer = rules.decide(program, state, inner, cmd, tool, args, grants, offered)
-    if isinstance(answer, rules.Decision):
-        return answer
-    what = misfit(program.caps, state, tool_reserve(program.defn.tools[answer.tool]))
-    if what is not None:
-        return [exceeded(frame, what)]
-    return [aside(program, state, fact_id(cmd, answer.name), "fact", answer.tool, answer.args)]
+    where, found = frame, []
+    for depth, home in enumerate(homes(state, frame.path)):
+        plan = rules.plan_at(program, state, home)
+        if depth and plan.agent.rules is None:
+            where = _around(state, home)
+            continue
+        inner = scope if not depth else scope_of(program, state, where)
+        inner = inner.nested({}, {f"args.{name}": flag for name, flag in flags.items()})
+        answer = rules.decide(
+            program, state, home, inner, cmd, tool, args, grants, offered, undoing=frame.kind == "undo"
+        )
+        if not isinstance(answer, rules.Decision):
+            lack = misfit(program, state, frame, tool_reserve(program.defn.tools[answer.tool]))
+            if lack is not None:
+                return [lacking(frame, lack)]
+            return [aside(program, state, fact_id(cmd, answer.name, depth), "fact", answer.tool, answer.args)]
+        found.append((home, plan.agent.name, answer))
+        where = _around(state, home)
+    (_, _, own), *outer = found
+    if offered is not None:
+        outer = [(h, n, replace(o, verdict="allowed") if _offers(o, offered) else o) for h, n, o in outer]
+    return rules.joined(own, outer) if outer else own
+
+
+def _around(state: RunState, home: str) -> Frame:
+    """The frame that runs the agent at `home`."""
+    return state.frames[state.frames[home].parent or ""] if home else state.frames.get("", Frame("", ""))
+
+
+def _offers(decision: rules.Decision, offered: str) -> bool:
+    """Whether what an outer policy wants is an approval of whoever it may be: an ask inside can give that."""
+    return decision.verdict == "needs_approval" and all(need.get("ask") is None for need in decision.needs)
 
 
 def _used(
@@ -230,11 +271,11 @@ def _used(
     return grants
 
 
-def _key(program: Program, state: RunState, tool: str, args: Mapping[str, Any]) -> str | None:
+def _key(program: Program, state: RunState, frame: Frame, tool: str, args: Mapping[str, Any]) -> str | None:
     declared = program.defn.tools[tool].key
     if declared is None:
         return None
-    value = program.evaluate(declared, tool_scope(state, args))
+    value = program.evaluate(declared, tool_scope(state, args, frame.home))
     if not isinstance(value, str):
         raise EvalError("no_overload", "a key has to be text")
     return value
@@ -249,9 +290,9 @@ def _start(
     intent: bool,
 ) -> list[Command]:
     reserve = tool_reserve(program.defn.tools[body["tool"]])
-    what = misfit(program.caps, state, reserve)
-    if what is not None:
-        return [exceeded(frame, what)]
+    lack = misfit(program, state, frame, reserve)
+    if lack is not None:
+        return [lacking(frame, lack)]
     body["reserve"] = reserve_body(reserve)
     return [_command(program, frame, action, body, body if intent else None)]
 
@@ -295,11 +336,12 @@ def _again(
     if known is not None and not known.unsettled:
         return _command(program, frame, action, frozen, None)
     reserve = tool_reserve(program.defn.tools[frozen["tool"]])
-    what = misfit(program.caps, state, reserve)
-    if what is not None:
-        if open_write(program, state, frame):
-            return Record("in_doubt", {"cmd": cmd, "why": f"a further attempt does not fit the budget ({what})"})
-        return exceeded(frame, what)
+    lack = misfit(program, state, frame, reserve)
+    if lack is not None:
+        if not lack.waits and open_write(program, state, frame):
+            why = f"a further attempt does not fit the budget ({lack.what})"
+            return Record("in_doubt", {"cmd": cmd, "why": why})
+        return lacking(frame, lack)
     body = {**frozen, "cmd": cmd, "does": "action", "reserve": reserve_body(reserve)}
     body.pop("grants", None)
     return _command(program, frame, action, body, body)
@@ -315,14 +357,17 @@ def confirm(program: Program, state: RunState, frame: Frame) -> Command | None:
         return None
     args = from_journal(frozen["args"])
     assert isinstance(args, dict)
-    scope = tool_scope(state, args)
+    scope = tool_scope(state, args, frame.home)
     try:
         given = {name: program.evaluate(expr, scope) for name, expr in declared.args.items()}
     except EvalError:
         return None
     values, problems = check_args(program, declared.tool, given)
-    if problems or misfit(program.caps, state, tool_reserve(program.defn.tools[declared.tool])) is not None:
+    lack = misfit(program, state, frame, tool_reserve(program.defn.tools[declared.tool]))
+    if problems or (lack is not None and not lack.waits):
         return None
+    if lack is not None:
+        return lacking(frame, lack)
     return aside(program, state, confirm_id(action_id(frame)), "confirm", declared.tool, values)
 
 

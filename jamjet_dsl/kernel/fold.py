@@ -9,13 +9,14 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from jamjet_dsl import definition as d
-from jamjet_dsl.kernel import outcomes
-from jamjet_dsl.kernel.budget import ZERO, amount, charge
+from jamjet_dsl.kernel import frames, outcomes
+from jamjet_dsl.kernel.budget import ZERO, amount, charge, count_step
 from jamjet_dsl.kernel.draft import Draft
 from jamjet_dsl.kernel.ids import base_of, frame_of, timer_id, visit_prefix
 from jamjet_dsl.kernel.model import ENDED, Event, Frame, Grant, Intent, Json, Question, Reserve, RunState
 from jamjet_dsl.kernel.outcomes import open_frame
 from jamjet_dsl.kernel.program import Program
+from jamjet_dsl.kernel.scope import value_of
 from jamjet_dsl.kernel.values import Timestamp, from_journal, to_journal
 from jamjet_dsl.money import money_text
 
@@ -46,43 +47,93 @@ def _pass_time(draft: Draft, event: Event) -> None:
     timer is noticed late, since nobody was there to notice it."""
     new = draft.state
     now = max(event.at_ms, new.now_ms)
-    until = min(now, new.timers.get(event.body["id"], now)) if event.kind == "fired" else now
-    if new.frames and until > new.now_ms and event.kind != "resumed" and not waits_for_people(new):
-        draft.spent().active_ms += until - new.now_ms
+    since, until = new.now_ms, now
+    if event.kind == "fired":
+        until = min(now, new.timers.get(event.body["id"], now))
+    elif event.kind == "resumed":
+        since = event.body.get("since_ms", now)
+    if new.frames and until > since:
+        for home in agents(new):
+            if not waits_for_people(new, home):
+                spent = draft.account(home) if home else draft.spent()
+                spent.active_ms += until - max(since, new.now_ms)
     new.now_ms = now
 
 
-def waits_for_people(state: RunState) -> bool:
-    """Whether nothing goes on before a person answers, or an operator moves the run."""
-    return state.parked is not None or all(frame.phase == "ask" for frame in state.frames.values())
+def agents(state: RunState) -> list[str]:
+    """The homes of all agents at work, the run's own first."""
+    if len(state.frames) == 1:
+        return [""]
+    return ["", *sorted(path for path, frame in state.frames.items() if frame.kind == "agent")]
+
+
+def waits_for_people(state: RunState, home: str = "") -> bool:
+    """Whether nothing goes on in an agent before a person answers, or an operator moves the run."""
+    if state.parked is not None:
+        return True
+    return all(f.phase == "ask" for f in state.frames.values() if belongs(f.path, home) and f.phase not in _AROUND)
+
+
+_AROUND = ("join", "finally")
+"""The phases of a frame that only waits for frames of its own."""
+
+
+def belongs(path: str, home: str) -> bool:
+    """Whether a frame is that of the agent at `home`, or one inside it."""
+    return not home or path == home or path.startswith(f"{home}/")
 
 
 def _settle_down(program: Program, draft: Draft) -> None:
     """What follows from the rest: the status, and when active time will be used up."""
     new = draft.state
-    cap = program.caps.active
     if new.status in ENDED:
         new.timers = {}
         return
     if new.parked is not None:
         new.status = "parked"
-    elif all(frame.phase in ("ask", "wait") or awaits_event(program, frame) for frame in new.frames.values()):
+    elif all(f.phase in _AT_REST or awaits_event(program, f) for f in new.frames.values()) and not _to_open(new):
         new.status = "waiting"
     else:
         new.status = "running"
+    for home in agents(new):
+        _active_timer(program, draft, home)
+
+
+_AT_REST = ("ask", "wait", *_AROUND)
+
+
+def _to_open(state: RunState) -> bool:
+    """Whether a frame that has opened others has none at work: what comes next is decided, and not waited for."""
+    parents = {frame.parent for frame in state.frames.values()}
+    return any(frame.phase in _AROUND and path not in parents for path, frame in state.frames.items())
+
+
+def _active_timer(program: Program, draft: Draft, home: str) -> None:
+    """Sets or drops the timer for the moment at which the active time of an agent is used up."""
+    new = draft.state
+    account = new.frames[home].account if home else None
+    if account is None:
+        cap, used, over, name = program.main.caps.active, new.spent.active_ms, new.exceeded, ACTIVE_TIMER
+    else:
+        cap, used, over, name = (
+            account.caps.get("active_ms"),
+            account.active_ms,
+            account.exceeded,
+            f"{home}/{ACTIVE_TIMER}",
+        )
     if cap is None:
         return
-    wanted = None if new.exceeded or waits_for_people(new) else new.now_ms + max(cap - new.spent.active_ms, 0)
-    if new.timers.get(ACTIVE_TIMER) != wanted:
+    wanted = None if over or waits_for_people(new, home) else new.now_ms + max(cap - used, 0)
+    if new.timers.get(name) != wanted:
         timers = draft.own("timers")
-        timers.pop(ACTIVE_TIMER, None)
+        timers.pop(name, None)
         if wanted is not None:
-            timers[ACTIVE_TIMER] = wanted
+            timers[name] = wanted
 
 
 def awaits_event(program: Program, frame: Frame) -> bool:
     """Whether the frame waits for an event without a time limit, which journals nothing as it begins."""
-    action = program.action(frame.state)
+    action = program.action(frame)
     return frame.phase == "enter" and isinstance(action, d.Wait) and action.event is not None
 
 
@@ -96,12 +147,12 @@ def _started(program: Program, draft: Draft, body: Body) -> None:
     new.principal = body["principal"]
     new.vars = _values(body.get("set", {}))
     new.started_ms = new.now_ms
-    draft.own("frames")[""] = Frame("", program.agent.body.start, entered_ms=new.now_ms)
+    root = draft.own("frames")[""] = Frame("", program.agent.body.start, entered_ms=new.now_ms)
     spent = draft.spent()
     spent.cost = money_text(ZERO, program.agent.currency)
-    spent.steps = int(program.steps(program.agent.body.start))
-    if program.caps.time is not None:
-        draft.own("timers")[TIME_TIMER] = new.now_ms + program.caps.time
+    spent.steps = int(program.steps(root, root.state))
+    if program.main.caps.time is not None:
+        draft.own("timers")[TIME_TIMER] = new.now_ms + program.main.caps.time
 
 
 def _values(tree: Body) -> dict[str, Any]:
@@ -110,36 +161,64 @@ def _values(tree: Body) -> dict[str, Any]:
 
 def _moved(program: Program, draft: Draft, body: Body) -> None:
     new, frame = draft.state, draft.frame(body["frame"])
+    acts = program.action(frame) is not None
     _assign(draft, frame, body)
     outcomes.close_visit(program, draft, frame)
     if body.get("counted"):
         key = f"{body['state']}/{body['edge']}"
         frame.counters = {**frame.counters, key: frame.counters.get(key, 0) + 1}
-    if frame.fault is not None and program.action(body["state"]) is None:
+    if frame.fault is not None and not acts:
         key = f"{body['state']}/fault"
         frame.counters = {**frame.counters, key: frame.counters.get(key, 0) + 1}
-    frame.idle = frame.idle + 1 if program.action(body["state"]) is None else 0
+    frame.idle = 0 if acts else frame.idle + 1
     frame.state, frame.visit, frame.attempt, frame.phase = body["to"], frame.visit + 1, 1, "enter"
-    frame.outcome = frame.call = frame.error = frame.fault = frame.event = frame.deadline_ms = None
-    frame.retries, frame.entered_ms = {}, new.now_ms
-    if body["edge"] == new.diverted:
-        new.diverted = None
-    if program.steps(body["to"]) and new.exceeded is None:
-        draft.spent().steps += 1
+    frame.outcome = frame.call = frame.error = frame.fault = frame.event = frame.opened = None
+    frame.retries, frame.ended, frame.late, frame.entered_ms = {}, {}, False, new.now_ms
+    _arrive(draft, frame, body["edge"])
+    if program.steps(frame, body["to"]):
+        count_step(draft, frame.path)
+
+
+def _arrive(draft: Draft, frame: Frame, edge: str) -> None:
+    """What the agent was to be led to has been reached."""
+    new = draft.state
+    if frame.path != frame.home:
+        return
+    if frame.account is None:
+        if edge == new.diverted:
+            new.diverted = None
+    elif edge == frame.account.diverted:
+        draft.account(frame.path).diverted = None
 
 
 def _assign(draft: Draft, frame: Frame, body: Body) -> None:
-    """The variables: the bound outcome, the conversation's new messages, what was set."""
+    """The variables: the bound outcome, the conversation's new messages, what was set. A frame other than the root
+    keeps them for itself."""
+    if not body.keys() & _ASSIGNING:
+        return
+    outcome = frame.outcome
+    values: dict[str, Any] = {}
     if "bind" in body:
-        assert frame.outcome is not None
-        draft.own("vars")[body["bind"]] = from_journal(frame.outcome["result"])
+        assert outcome is not None
+        values[body["bind"]] = from_journal(outcome["result"])
+    for name in body.get("binds", ()):
+        assert outcome is not None
+        values[name] = from_journal(outcome["results"][name]["value"])
     for name, items in body.get("append", {}).items():
-        variables = draft.own("vars")
-        variables[name] = [*(variables.get(name) or []), *(from_journal(item) for item in items)]
-    for name, value in body.get("set", {}).items():
-        draft.own("vars")[name] = from_journal(value)
-    for name, flags in body.get("from", {}).items():
-        draft.own("provenance")[name] = frozenset(flags)
+        said = value_of(draft.state, frame, name) or []
+        values[name] = [*said, *(from_journal(item) for item in items)]
+    values |= {name: from_journal(value) for name, value in body.get("set", {}).items()}
+    came = {name: frozenset(flags) for name, flags in body.get("from", {}).items()}
+    if frame.parent is None:
+        draft.own("vars").update(values)
+        if came:
+            draft.own("provenance").update(came)
+    else:
+        frame.scope = {**frame.scope, **values}
+        frame.flags = {**frame.flags, **came}
+
+
+_ASSIGNING = {"bind", "binds", "append", "set", "from"}
 
 
 def _faulted(program: Program, draft: Draft, body: Body) -> None:
@@ -155,7 +234,7 @@ def _finished(program: Program, draft: Draft, body: Body) -> None:
     for path in list(new.frames):
         frame = draft.frame(path)
         outcomes.close_visit(program, draft, frame)
-        frame.phase = "ended"
+        frame.phase, frame.opened, frame.ended = "ended", None, {}
 
 
 # ---- effects that begin
@@ -212,7 +291,7 @@ def _fired(program: Program, draft: Draft, body: Body) -> None:
     timers = draft.own("timers")
     at_ms = timers.pop(name)
     cmd, _, what = name.rpartition("/")
-    if cmd == "budget":
+    if cmd.endswith("budget"):
         return
     if what == "remind":
         question = next((q for q in new.questions.values() if q.cmd == cmd), None)
@@ -230,6 +309,8 @@ def _fired(program: Program, draft: Draft, body: Body) -> None:
         outcomes.succeed(draft, frame, {"result": None})
     elif what == "timeout" and frame.phase == "wait":
         outcomes.end_action(draft, frame, {"kind": "timeout"})
+    elif what == "within" and frame.phase == "join":
+        frame.late = True
 
 
 # ---- people and events from outside
@@ -251,10 +332,19 @@ def _answered(program: Program, draft: Draft, body: Body) -> None:
         return
     del questions[question.id]
     if approves and "call" in question.body:
-        bind = getattr(program.action(question.state), "bind", None)
+        asking = new.frames[question.frame]
+        bind = getattr(program.action(asking), "bind", None)
         by = ", ".join(str(p["by"]) for p in approvals)
         draft.own("grants")[question.id] = Grant(
-            question.id, question.state, bind, question.body["call"], by, new.now_ms, None, approvals, new.seq
+            question.id,
+            asking.state,
+            bind,
+            question.body["call"],
+            by,
+            new.now_ms,
+            approvers=approvals,
+            home=asking.home,
+            seq=new.seq,
         )
     result = {
         **body.get("form", {}),
@@ -283,7 +373,7 @@ def _consumed(program: Program, draft: Draft, body: Body) -> None:
     event = next(e for e in queue if e["name"] == body["name"])
     queue.remove(event)
     frame = draft.frame(body["frame"])
-    if getattr(program.action(frame.state), "event", None) == body["name"] and frame.outcome is None:
+    if getattr(program.action(frame), "event", None) == body["name"] and frame.outcome is None:
         outcomes.succeed(draft, frame, {"result": event["payload"]})
     else:
         frame.event, frame.phase = event, "leave"
@@ -301,15 +391,24 @@ def _denied(program: Program, draft: Draft, body: Body) -> None:
 
 
 def _spent(program: Program, draft: Draft, body: Body) -> None:
-    draft.own("warned").append(body["what"])
+    if "home" in body:
+        account = draft.account(body["home"])
+        account.warned = [*account.warned, body["what"]]
+    else:
+        draft.own("warned").append(body["what"])
 
 
 def _exceeded(program: Program, draft: Draft, body: Body) -> None:
     """From here on only the way to an end is left; the timers of the budget have nothing more to say."""
-    new = draft.state
-    new.exceeded = body["what"]
-    new.diverted = "exceeded"
-    draft.own("timers").pop(TIME_TIMER, None)
+    new, home = draft.state, body.get("home")
+    if home is None:
+        new.exceeded = body["what"]
+        new.diverted = "exceeded"
+        draft.own("timers").pop(TIME_TIMER, None)
+    else:
+        account = draft.account(home)
+        account.exceeded, account.diverted = body["what"], "exceeded"
+        draft.own("timers").pop(f"{home}/{TIME_TIMER}", None)
 
 
 def _overrun(program: Program, draft: Draft, body: Body) -> None:
@@ -329,7 +428,7 @@ def _unparked(program: Program, draft: Draft, body: Body) -> None:
     frame = draft.frame(parked["frame"])
     frame.idle, frame.entered_ms = 0, new.now_ms  # a `wait` that is tried again waits from now on
     done = frame.outcome is not None and frame.outcome["kind"] in ("ok", "answered")
-    if frame.fault is not None and (done or program.action(frame.state) is None):
+    if frame.fault is not None and (done or program.action(frame) is None):
         frame.fault = None
         frame.phase = "leave" if done else "enter"
     elif not done and frame.phase == "leave":
@@ -339,6 +438,8 @@ def _unparked(program: Program, draft: Draft, body: Body) -> None:
 
 def _cancelling(program: Program, draft: Draft, body: Body) -> None:
     new = draft.state
+    if new.frames[""].phase == "finally" and not body["now"] and new.parked is None:
+        return  # it is at its end already, and ends as it was about to
     if new.cancelling is None or body["now"] or new.parked is not None:
         # Asked again while the handler is at work: it is not to begin anew, which could do its writes twice.
         new.diverted = "cancel"
@@ -357,7 +458,7 @@ def _recovered(program: Program, draft: Draft, body: Body) -> None:
         frame.phase = "confirm"
         return
     usage = body.get("usage") or {"tokens": 0, "cost": None}
-    charge(draft, usage["tokens"], amount(usage["cost"]), program.agent.currency)
+    charge(draft, frame_of(cmd), usage["tokens"], amount(usage["cost"]), program.agent.currency)
     if body["how"] == "key":
         # What was in flight may have happened: until an attempt tells, the call stays open, as after a `Timeout`.
         frame.error = {
@@ -406,6 +507,10 @@ _FOLDS: dict[str, Fold] = {
     "unparked": _unparked,
     "cancelling": _cancelling,
     "recovered": _recovered,
+    "opened": frames.opened,
+    "begun": frames.begun,
+    "closed": frames.closed,
+    "joined": frames.joined,
     "resumed": _nothing,
     "late": _nothing,
     "snapshot": _nothing,

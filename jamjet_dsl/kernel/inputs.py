@@ -8,17 +8,18 @@ is journaled.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, TypeAlias
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.diagnostics.errors import JamError
-from jamjet_dsl.kernel import monitors
-from jamjet_dsl.kernel.ids import frame_of
+from jamjet_dsl.kernel.budget import homes
+from jamjet_dsl.kernel.ids import base_of, fact_of, frame_of
 from jamjet_dsl.kernel.model import ENDED, Call, Frame, Json, Question, RunState, Think
 from jamjet_dsl.kernel.outcomes import is_open
 from jamjet_dsl.kernel.program import WRITES, Program
 from jamjet_dsl.kernel.records import check_args
-from jamjet_dsl.kernel.rules import counts
+from jamjet_dsl.kernel.rules import counts, fact_key
 from jamjet_dsl.kernel.scope import scope_of, tool_scope
 from jamjet_dsl.kernel.values import EvalError, from_journal, from_public, to_journal
 
@@ -95,7 +96,7 @@ def succeeded(
         text = "; ".join(problems[:20])
         return failed(program, state, command, "InvalidOutput", text, usage=usage, duration_ms=duration_ms)
     if isinstance(command, Call) and command.does == "fact":
-        return "fact", {**_fact(command), "result": result, **_usage(usage)}
+        return "fact", {**_fact(state, command), "result": result, **_usage(usage)}
     body: dict[str, Json] = {"cmd": command.id, "result": result, **_usage(usage), "duration_ms": duration_ms}
     if isinstance(command, Think):
         intent = state.intents.get(command.id)
@@ -107,7 +108,7 @@ def succeeded(
     body["tool"] = command.tool
     if program.defn.tools[command.tool].untrusted:
         body["untrusted"] = True
-    return "succeeded", {**body, **_undo(program, state, command.tool, command.args, result)}
+    return "succeeded", {**body, **_undo(program, state, command.id, command.tool, command.args, result)}
 
 
 def failed(
@@ -136,7 +137,7 @@ def failed(
     if isinstance(command, Call) and command.does == "confirm":
         return "probed", {"cmd": command.id, "happened": None, "why": f"{error}: {message}", **_usage(usage)}
     if isinstance(command, Call) and command.does == "fact":
-        return "fact", {**_fact(command), "error": error, "message": message, **_usage(usage)}
+        return "fact", {**_fact(state, command), "error": error, "message": message, **_usage(usage)}
     writes = isinstance(command, Call) and command.effect in WRITES
     body: dict[str, Json] = {
         "cmd": command.id,
@@ -182,9 +183,10 @@ def _shown(value: object) -> Json:
 _EMPTY = d.Definition(main="", agents={})
 
 
-def _fact(command: Call) -> dict[str, Json]:
-    name = command.id.rpartition("/")[2]
-    key = f"{name}{monitors.SEP}{monitors.group_key([command.args])}"
+def _fact(state: RunState, command: Call) -> dict[str, Json]:
+    depth, name = fact_of(command.id)
+    home = next(islice(homes(state, frame_of(command.id)), depth, None))
+    key = fact_key(home, name, command.args)
     return {"name": name, "cmd": command.id, "tool": command.tool, "args": to_journal(command.args), "key": key}
 
 
@@ -205,17 +207,20 @@ def _probed(program: Program, state: RunState, command: Call, value: object, usa
     found = to_journal(from_public(result, wanted, program.defn, "", problems)) if wanted is not None else None
     if problems:
         return "probed", {**body, "happened": None, "why": "; ".join(problems[:20])}
-    undo = _undo(program, state, frozen["tool"], from_journal(frozen["args"]), found)
+    undo = _undo(program, state, base_of(command.id), frozen["tool"], from_journal(frozen["args"]), found)
     return "probed", {**body, "happened": True, "result": found, **undo}
 
 
-def _undo(program: Program, state: RunState, tool: str, args: Any, result: Json) -> dict[str, Json]:
+def _undo(program: Program, state: RunState, cmd: str, tool: str, args: Any, result: Json) -> dict[str, Json]:
     """The call that takes this one back (`undo`), with its arguments as they are now, if the tool declares one. One
-    that cannot be computed is noted with its error, so that a rollback says so instead of leaving it out."""
+    that cannot be computed is noted with its error, so that a rollback says so instead of leaving it out. What a
+    rollback has done is not taken back again."""
     declared = program.defn.tools[tool].undo
-    if declared is None:
+    frame = state.frames.get(frame_of(cmd))
+    if declared is None or (frame is not None and frame.kind == "undo"):
         return {}
-    scope = tool_scope(state, args).nested({"result": from_journal(result)})
+    home = frame.home if frame is not None else ""
+    scope = tool_scope(state, args, home).nested({"result": from_journal(result)})
     try:
         given = {name: program.evaluate(expr, scope) for name, expr in declared.args.items()}
     except EvalError as error:
@@ -251,7 +256,7 @@ def answered(
         raise JamError("JAMR403", f"`{option}` is not an option", f"use one of: {', '.join(options)}")
     known = [str(question.body["role"])] if roles is None else list(roles)
     _may_answer(state, question, by, known, options[option])
-    action = program.action(question.state)
+    action = program.action(state.frames[question.frame])
     fields = action.form if isinstance(action, d.Ask) else ()
     problems: list[str] = []
     shape = d.ObjectType(fields={field.name: field.type for field in fields})
@@ -281,12 +286,17 @@ def _may_answer(state: RunState, question: Question, by: str, roles: list[str], 
 def received(
     program: Program, state: RunState, name: str, payload_json: object, id: str, by: str | None = None
 ) -> Made:
-    """An event from outside. Raises JamError JAMR204 after the end, JAMR405 for an event the agent does not take,
+    """An event from outside. Raises JamError JAMR204 after the end, JAMR405 for an event that neither the agent nor one that
+    it is running takes,
     JAMR406 for a payload that does not fit."""
     _not_ended(state)
-    declared = program.agent.events.get(name)
+    known = dict(program.agent.events)
+    for frame in state.frames.values():
+        if frame.kind == "agent":
+            known = {**program.plan(frame).agent.events, **known}
+    declared = known.get(name)
     if declared is None:
-        names = ", ".join(f"`{event}`" for event in program.agent.events) or "none"
+        names = ", ".join(f"`{event}`" for event in known) or "none"
         raise JamError("JAMR405", f"`{program.agent.name}` takes no event `{name}`", f"its events are: {names}")
     problems: list[str] = []
     shape = d.ObjectType(fields={field.name: field.type for field in declared.fields})
@@ -350,5 +360,5 @@ def settle(
             raise JamError("JAMR302", "the result does not fit the tool", details=tuple(problems))
         call = state.intents[cmd].body
         body["result"] = to_journal(value)
-        body |= _undo(program, state, call["tool"], from_journal(call["args"]), body["result"])
+        body |= _undo(program, state, cmd, call["tool"], from_journal(call["args"]), body["result"])
     return "settled", body

@@ -1,8 +1,9 @@
 """Leaving a state: by which edge, once the outcome of its action is there.
 
 After a success the result is bound and the state's `set`s run; then a queued event whose `on event` edge waits
-for it, then `on OPTION`, then guards in order, first match. After anything else only the edges for that count,
-the state's own before those of the whole agent. What nobody handles parks the run.
+for it, then `on OPTION` or `on join`, then guards in order, first match. After anything else only the edges for that
+count, the state's own before those of the whole agent. What nobody handles parks the run; in a body (a branch, an
+item, a rollback) it fails the body, and a body whose last state has no edge that fits is done.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from decimal import Decimal
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.kernel.actions import interrupting
+from jamjet_dsl.kernel.budget import out_of_steps
 from jamjet_dsl.kernel.calls import confirm
 from jamjet_dsl.kernel.ids import action_id, timer_id
 from jamjet_dsl.kernel.inputs import INDEFINITE
 from jamjet_dsl.kernel.model import Command, Frame, Record, RunState, SetTimer
 from jamjet_dsl.kernel.program import WRITES, Program
-from jamjet_dsl.kernel.records import EVALUATION, called_tool, edges_of, exceeded, fault, parked
+from jamjet_dsl.kernel.records import DENIED, EVALUATION, called_tool, closed, edges_of, exceeded, fault, parked
 from jamjet_dsl.kernel.scope import bool_of
 from jamjet_dsl.kernel.values import EvalError
 from jamjet_dsl.kernel.way import Way
@@ -52,7 +54,7 @@ def leave(program: Program, state: RunState, frame: Frame) -> list[Command]:
 
 
 def _succeeded(program: Program, state: RunState, frame: Frame) -> Record:
-    here = program.state(frame.state)
+    here = program.state(frame)
     assert isinstance(here, d.State)
     way = Way(program, state, frame)
     where = f"a `set` of `{here.name}`"
@@ -74,10 +76,13 @@ def _succeeded(program: Program, state: RunState, frame: Frame) -> Record:
             match edge.trigger:
                 case "option" if edge.option == option:
                     return take(program, state, frame, edge, way)
-                case "always" | "otherwise":
+                case "always" | "otherwise" | "join":
                     return take(program, state, frame, edge, way)
                 case "when" if edge.guard is not None and bool_of(program.evaluate(edge.guard, way.scope)):
                     return take(program, state, frame, edge, way)
+        if frame.region:
+            where = f"the value of `{here.name}`"
+            return closed(frame, "done", **(way.worth(here.yields) if here.yields is not None else {}))
     except EvalError as error:
         return _fault(frame, error.message, where)
     return _fault(frame, "no edge is left for this case", f"the guards of `{here.name}`")
@@ -96,13 +101,24 @@ def take(program: Program, state: RunState, frame: Frame, edge: d.Edge, way: Way
     if limit_used and edge.limit_to is None:
         return _no_way_on(frame, state, f"limit of `{edge.id}` in `{frame.state}`")
     target = edge.limit_to if limit_used else edge.target
-    assert target is not None  # `skip` and `yields` stand in branches and items only
+    if target is None:
+        return _leave_body(frame, edge, way)
     if not limit_used:
         try:
             way.run(edge.sets)
         except EvalError as error:
             return _fault(frame, error.message, f"a `set` of the edge `{edge.id}` in `{frame.state}`")
     return goto(program, state, frame, way, edge.id, target, over=limit_used, counted=edge.limit is not None)
+
+
+def _leave_body(frame: Frame, edge: d.Edge, way: Way) -> Record:
+    """By an edge that ends the branch or the item."""
+    if edge.yields is None:
+        return closed(frame, "skipped")
+    try:
+        return closed(frame, "done", **way.worth(edge.yields))
+    except EvalError as error:
+        return _fault(frame, error.message, f"the value of the edge `{edge.id}` in `{frame.state}`")
 
 
 def goto(
@@ -116,17 +132,23 @@ def goto(
     counted: bool = False,
 ) -> Record:
     """The transition, unless the action behind it does not fit under the limit of steps."""
-    cap = program.caps.steps
-    if cap is not None and state.exceeded is None and program.steps(target) and state.spent.steps >= cap:
-        return exceeded(frame, "steps")
+    if program.steps(frame, target):
+        home = out_of_steps(program, state, frame)
+        if home is not None and not _is_exceeded(state, home):
+            return exceeded(frame, "steps", home)
     return way.moved(edge, target, over, counted and not over)
 
 
 def _no_way_on(frame: Frame, state: RunState, what: str) -> Record:
     """A limit without `else` takes the `exceeded` edge, which exists once."""
-    if state.exceeded is None:
+    if not _is_exceeded(state, frame.home):
         return exceeded(frame, what)
     return parked(frame, f"the {what} is used up, and so is the budget", ["cancel"])
+
+
+def _is_exceeded(state: RunState, home: str) -> bool:
+    account = state.frames[home].account if home else None
+    return (state.exceeded if account is None else account.exceeded) is not None
 
 
 # ---- after an error
@@ -172,7 +194,7 @@ def _retry(program: Program, state: RunState, frame: Frame, indefinite: bool) ->
     assert outcome is not None
     if indefinite and (frame.call is None or frame.call["key"] is None):
         return None
-    for index, rule in enumerate(program.retries(frame.state, called_tool(program, state, frame))):
+    for index, rule in enumerate(program.retries(frame, called_tool(program, state, frame))):
         if outcome["error"] not in rule.errors and "any" not in rule.errors:
             continue
         done = frame.retries.get(str(index), 0)
@@ -198,7 +220,9 @@ def _on_error(program: Program, state: RunState, frame: Frame, error: str, text:
             way = Way(program, state, frame)
             way.take_outcome()
             return take(program, state, frame, edge, way)
-    for index, handler in enumerate(program.handlers.get("error", ())):
+    if frame.region:
+        return closed(frame, "failed", error=error, message=text)
+    for index, handler in enumerate(program.plan(frame).handlers.get("error", ())):
         # A state that is itself the handler must not be its own way out: that would turn for ever.
         if (error in handler.errors or "any" in handler.errors) and handler.target != frame.state:
             return _by_handler(program, state, frame, f"agent on error#{index}", handler)
@@ -216,7 +240,8 @@ def _by_trigger(program: Program, state: RunState, frame: Frame, trigger: str) -
         way = Way(program, state, frame)
         way.take_outcome()
         return take(program, state, frame, edge, way)
-    for index, handler in enumerate(program.handlers.get(trigger, ())):
+    handlers = () if frame.region else program.plan(frame).handlers.get(trigger, ())
+    for index, handler in enumerate(handlers):
         if handler.target != frame.state:
             return _by_handler(program, state, frame, f"agent on {trigger}#{index}", handler)
     return None
@@ -225,6 +250,8 @@ def _by_trigger(program: Program, state: RunState, frame: Frame, trigger: str) -
 def _unhandled_denial(frame: Frame) -> Record:
     assert frame.outcome is not None
     reason = f"the policy refused `{frame.outcome['tool']}`: {frame.outcome['decision']['reason']}"
+    if frame.region:
+        return closed(frame, "failed", error=DENIED, message=reason)
     return parked(frame, reason, ["retry", "cancel"], action_id(frame))
 
 

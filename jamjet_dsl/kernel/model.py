@@ -44,8 +44,8 @@ Journal bodies are JSON in the journal form of `kernel.values` (exact and self-d
 | probed | cmd, happened or null, result?, usage | what `confirm` told |
 | settled | cmd, happened, result?, by, note | what a person told about a call in doubt |
 | fact | name, key, cmd, tool, args, usage, result or error | a read the engine made for a decision |
-| spent | what, level | warn level passed |
-| exceeded | what, frame, state | a budget is used up; fires once |
+| spent | what, level, home? | warn level passed |
+| exceeded | what, frame, state, home? | a budget is used up; fires once; home is the agent's whose budget it is |
 | overrun | cmd, what, by | usage above its reservation |
 | parked | reason, cmd?, frame, state, commands | the run waits for an operator |
 | unparked | by, note, how | an operator moved it (`retry`) |
@@ -53,13 +53,21 @@ Journal bodies are JSON in the journal form of `kernel.values` (exact and self-d
 | late | cmd, result?, error? | an outcome that came after the run had moved on |
 | finished | status, state, output, unresolved? | the last event: completed, failed or cancelled |
 | snapshot | state_digest | a snapshot was stored beside the journal |
-| resumed | owner? | a process took the run over: the time before does not count as active |
+| resumed | owner?, since_ms? | a process took the run over: the time before (before since_ms, if it watched the run from |
+|  | | then on) does not count as active |
 | recovered | cmd, how, usage | an effect without outcome was found at that: `again`, `confirm` or `key` |
 | faulted | frame, cmd, error, message, where | an expression failed: of a guard, a set, an output, an argument |
+| opened | cmd, and one of: | an action is to be carried out by frames of its own |
+|  | branches; items, from?; agent, input, set, limits, caps; undo; finally, end | |
+|  | at_ms? | when its time is over |
+| begun | frame, cmd, key, kind, state, agent?, doubt?, undo? | one frame was opened |
+| closed | frame, how, value?, from?, error?, message?, unresolved? | a frame is done, skipped, failed or cancelled |
+| joined | cmd, how, result?, results?, from?, error?, message? | what was opened has its outcome: ok or failed |
 
 `moved` also has: `append` {variable: items added to a conversation}, `from` {variable: provenance flags}, `counted`
 (the edge has a limit and this counts), `over` (its limit was used up, so its `else` was taken). `bind` is a name: the
-value is the outcome's. `edge` is an `Edge.id`, `exceeded`, `cancel`, or `agent on TRIGGER#N` for a handler.
+value is the outcome's; `binds` are the names of branches that have a value. `edge` is an `Edge.id`, `exceeded`,
+`cancel`, or `agent on TRIGGER#N` for a handler.
 `succeeded` also has: `tool`, `untrusted`, `undo` {tool, args}: the call that would take it back, `items`: what a
 model's provider wants kept in the conversation.
 """
@@ -180,22 +188,13 @@ class SetTimer:
 
 @dataclass(frozen=True, slots=True)
 class Await:
-    """Nothing to do but to wait for something named: `event` NAME, `question` ID or `timer` ID."""
+    """Nothing to do but to wait for something named: `event` NAME, `question` ID, `timer` ID, or `budget` WHAT that
+    others in flight hold and may give back."""
 
     id: str
-    what: Literal["event", "question", "timer"]
+    what: Literal["event", "question", "timer", "budget"]
     name: str
     at_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StartChild:
-    """Start a child run."""
-
-    id: str
-    agent: str
-    args: dict[str, Any]
-    budget: dict[str, Json]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,14 +204,7 @@ class CancelAction:
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class CancelTimer:
-    """Forget a timer."""
-
-    id: str
-
-
-Command: TypeAlias = Record | Call | Think | Ask | SetTimer | Await | StartChild | CancelAction | CancelTimer
+Command: TypeAlias = Record | Call | Think | Ask | SetTimer | Await | CancelAction
 
 
 # ---- state
@@ -232,11 +224,35 @@ class Intent:
 
 
 @dataclass(slots=True)
-class Frame:
-    """One thread of control. The root's path is empty; a branch is `STATE/BRANCH`, an item `STATE/each/N`.
+class Account:
+    """What a child agent may use and has used. Limits are those of `Limits`, without the fields that have none:
+    `steps`, `tokens`, `cost` (money text), `time_ms`, `active_ms`. `caps` are the limits less the reserve."""
 
-    `phase`: enter (nothing done yet), act (effect open), backoff (waiting for a further attempt), ask, wait, leave
-    (outcome known, edge to be chosen), ended. `outcome` is the event body the edges are chosen by.
+    limits: dict[str, Json]
+    caps: dict[str, Json]
+    started_ms: int = 0
+    steps: int = 0
+    tokens: int = 0
+    cost: str = "0"
+    active_ms: int = 0
+    warned: list[str] = field(default_factory=list)
+    exceeded: str | None = None
+    diverted: str | None = None
+    """`exceeded` from the event until the agent has left the state it was in."""
+
+
+@dataclass(slots=True)
+class Frame:
+    """One thread of control: the root (its path is empty), a branch, an item, a child agent, a call of a rollback, or
+    `finally`.
+
+    The path is that of the frame around it, the state with its visit, and `key`: `gather@4/web`, `do@1/3`. `home` is
+    the path of the frame of the agent whose states these are; `region` says which of the agent's regions (`""` is its
+    body, `gather/web` a branch, `STATE/each` an item).
+
+    `phase`: enter (nothing done yet), act (effect open), join (frames of its own are open), finally (so are those of
+    `finally`), backoff (waiting for a further attempt), ask, wait, confirm, leave (outcome known, edge to be chosen),
+    ended. `outcome` is the event body the edges are chosen by.
     """
 
     path: str
@@ -248,9 +264,8 @@ class Frame:
     counters: dict[str, int] = field(default_factory=dict)
     retries: dict[str, int] = field(default_factory=dict)
     entered_ms: int = 0
-    deadline_ms: int | None = None
     scope: dict[str, Any] = field(default_factory=dict)
-    """Variables of a branch or item that are its own; empty in the root frame."""
+    """What this frame alone has set, bound or been given; empty in the root frame, whose variables are the run's."""
     call: dict[str, Json] | None = None
     """The call of this visit, frozen by its first intent: tool, args, key, effect, grants, decision. Further
     attempts use exactly this."""
@@ -262,6 +277,25 @@ class Frame:
     """The event from outside that was consumed and whose edge is about to be taken."""
     idle: int = 0
     """Transitions since the last action: a program that turns without doing anything is parked."""
+    kind: Literal["root", "branch", "item", "agent", "undo", "doubt", "finally"] = "root"
+    agent: str = ""
+    """The agent whose state this is; empty in the root frame and below it for the agent that the run is of."""
+    region: str = ""
+    parent: str | None = None
+    key: str = ""
+    home: str = ""
+    flags: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Where the values in `scope` came from."""
+    opened: dict[str, Json] | None = None
+    """The body of the `opened` event whose frames are at work; of a call that takes something back, what it does."""
+    ended: dict[str, dict[str, Json]] = field(default_factory=dict)
+    """By key, how the frames of this visit that have ended did: how, value, error, message, from."""
+    late: bool = False
+    """The time of what was opened is over."""
+    account: Account | None = None
+    """Of a child agent."""
+    monitors: dict[str, Json] = field(default_factory=dict)
+    """Of a child agent: what its own rules count and remember."""
 
 
 @dataclass(slots=True)
@@ -292,6 +326,8 @@ class Grant:
     at_ms: int
     used_by: str | None = None
     approvers: list[dict[str, Json]] = field(default_factory=list)
+    home: str = ""
+    """The agent whose question it was: an approval counts in that agent only."""
     seq: int = 0
     """The event that gave it; the latest is used first. Maps of a state have no order: a snapshot sorts them."""
 
@@ -331,6 +367,11 @@ class RunState:
     monitors: dict[str, Json] = field(default_factory=dict)
     """Compiled history of the policy: counts and sums per rule and group, never the calls themselves."""
     undo: list[dict[str, Json]] = field(default_factory=list)
+    """What can be taken back, in order of completion: cmd, tool, args (or the error that kept them from being had)."""
+    undo_failed: list[dict[str, Json]] = field(default_factory=list)
+    """What a rollback could not take back: home, tool, why."""
+    unresolved: list[str] = field(default_factory=list)
+    """Writes that a cancellation without delay has left in flight."""
     warned: list[str] = field(default_factory=list)
     """The dimensions of the budget that a warning was journaled for."""
     exceeded: str | None = None

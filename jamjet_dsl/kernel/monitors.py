@@ -8,7 +8,8 @@
     first TOOL               args and result of the first success, for `require any of ... as x`
     limit RULE GROUP         what a `limit` has counted: `{"count", "sum", "window": [[at_ms, amount], ...]}`
 
-A call counts once however many attempts it takes.
+A call counts once however many attempts it takes. A child agent has monitors of its own in its frame; what it calls
+counts there and in those of every agent around it.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from jamjet_dsl.kernel.budget import homes
 from jamjet_dsl.kernel.draft import Draft
 from jamjet_dsl.kernel.model import Json
 from jamjet_dsl.kernel.values import dumps_journal, to_journal
 
 if TYPE_CHECKING:
-    from jamjet_dsl.kernel.program import Program
+    from jamjet_dsl.kernel.program import Plan, Program
 
 SEP = "\x1f"
 """Stands between the parts of a key; no name holds it."""
@@ -51,27 +53,36 @@ def _values(names: tuple[str, ...], args: Mapping[str, Any]) -> str:
     return group_key([args.get(name) for name in names])
 
 
-def _tracked(program: Program, tool: str, args: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for names in program.tracked.get(tool, ()):
+def _tracked(plan: Plan, tool: str, args: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for names in plan.tracked.get(tool, ()):
         yield ",".join(names), _values(names, args)
 
 
-def count(program: Program, draft: Draft, kind: str, tool: str, args: Mapping[str, Any]) -> None:
-    """One more call of the tool with these values was `attempted`, `succeeded` or `failed`."""
-    monitors = draft.own("monitors")
-    for key in [_key("calls", kind, tool), *(_key("by", kind, tool, *t) for t in _tracked(program, tool, args))]:
-        monitors[key] = monitors.get(key, 0) + 1
+def _around(program: Program, draft: Draft, path: str) -> Iterator[tuple[Plan, dict[str, Json]]]:
+    """The agents around a frame, and what they count, ready to be changed."""
+    for home in homes(draft.state, path):
+        plan = program.plan(draft.state.frames[home]) if home else program.main
+        yield plan, draft.monitors(home)
 
 
-def remember(program: Program, draft: Draft, tool: str, args: Mapping[str, Any], result: Json) -> None:
+def count(program: Program, draft: Draft, path: str, kind: str, tool: str, args: Mapping[str, Any]) -> None:
+    """One more call of the tool with these values was `attempted`, `succeeded` or `failed` in the frame at `path`."""
+    for plan, monitors in _around(program, draft, path):
+        for key in [_key("calls", kind, tool), *(_key("by", kind, tool, *t) for t in _tracked(plan, tool, args))]:
+            monitors[key] = monitors.get(key, 0) + 1
+
+
+def remember(program: Program, draft: Draft, path: str, tool: str, args: Mapping[str, Any], result: Json) -> None:
     """Keeps the result (journal form) of a successful call with these values for rules that bind it."""
     if tool not in program.remembered:
         return
-    monitors = draft.own("monitors")
     entry = {"args": to_journal(dict(args)), "result": result}
-    monitors.setdefault(_key("first", tool), {**entry, "order": draft.state.seq})
-    for names, values in _tracked(program, tool, args):
-        monitors[_key("read", tool, names, values)] = entry
+    for plan, monitors in _around(program, draft, path):
+        if tool not in plan.remembered:
+            continue
+        monitors.setdefault(_key("first", tool), {**entry, "order": draft.state.seq})
+        for names, values in _tracked(plan, tool, args):
+            monitors[_key("read", tool, names, values)] = entry
 
 
 def calls(monitors: Mapping[str, Json], tool: str, kind: str = "attempted") -> int:
@@ -113,10 +124,10 @@ def limit_used(monitors: Mapping[str, Json], rule: int, group: str, since_ms: in
     return len(inside), sum(inside, Decimal(0))
 
 
-def limit_take(draft: Draft, rule: int, group: str, amount: str, at_ms: int, window_ms: int | None) -> None:
+def limit_take(draft: Draft, home: str, rule: int, group: str, amount: str, at_ms: int, window_ms: int | None) -> None:
     """Counts a call under a limit. What has left a sliding window is dropped, so an entry is as large as the
     calls that one window can hold."""
-    monitors = draft.own("monitors")
+    monitors = draft.monitors(home)
     key = _key("limit", str(rule), group)
     entry = monitors.get(key) or {"count": 0, "sum": "0", "window": []}
     window: list[Json] = []

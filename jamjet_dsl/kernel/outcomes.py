@@ -10,8 +10,11 @@ from jamjet_dsl.kernel.draft import Draft
 from jamjet_dsl.kernel.ids import action_id, base_of, frame_of, visit_prefix
 from jamjet_dsl.kernel.model import Frame, Intent, Json, Question, Reserve, RunState
 from jamjet_dsl.kernel.program import WRITES, Program
-from jamjet_dsl.kernel.rules import counts
+from jamjet_dsl.kernel.rules import counts, plan_at
 from jamjet_dsl.kernel.values import from_journal
+
+FROZEN = ("tool", "args", "digest", "key", "trace_key", "effect", "decision")
+"""What an intent freezes of a call."""
 
 
 def open_frame(state: RunState, cmd: str) -> Frame | None:
@@ -82,18 +85,23 @@ def next_attempt(draft: Draft, frame: Frame, cmd: str) -> None:
 def freeze(program: Program, draft: Draft, frame: Frame, body: dict[str, Json]) -> None:
     """The first intent of a visit: the call is frozen, its approvals used up, its key taken, its limits counted."""
     new = draft.state
-    frame.call = _picked(body, "tool", "args", "digest", "key", "trace_key", "effect", "decision")
+    frame.call = _picked(body, *FROZEN)
     for question in body.get("grants", ()):
         grants = draft.own("grants")
         grant = grants[question]
         grants[question] = replace(grant, used_by=body["cmd"])
     if body["key"] is not None:
         draft.own("keys").setdefault(f"{body['tool']} {body['key']}", body["digest"])
-    for rule, group, size in body["decision"].get("limits", ()):
-        limit = (program.agent.rules or ())[rule].limit
-        window = limit.window_ms if limit is not None else None
-        monitors.limit_take(draft, rule, group, size, new.now_ms, window)
-    monitors.count(program, draft, "attempted", body["tool"], _args(frame.call))
+    decision = body["decision"]
+    for home, limits in [(frame.home, decision.get("limits", ()))] + [
+        (outer["home"], outer.get("limits", ())) for outer in decision.get("outer", ())
+    ]:
+        rules = plan_at(program, new, home).agent.rules or ()
+        for rule, group, size in limits:
+            limit = rules[rule].limit
+            window = limit.window_ms if limit is not None else None
+            monitors.limit_take(draft, home, rule, group, size, new.now_ms, window)
+    monitors.count(program, draft, frame.path, "attempted", body["tool"], _args(frame.call))
 
 
 def _args(call: dict[str, Json]) -> dict[str, Json]:
@@ -110,7 +118,7 @@ def _settle(program: Program, draft: Draft, cmd: str, usage: dict[str, Json] | N
     model = intent.body.get("model") if intent is not None else None
     tokens, cost = used(usage, reserve, program.defn.models.get(model) if model else None)
     currency = program.agent.currency
-    charge(draft, tokens, cost, currency)
+    charge(draft, frame_of(cmd), tokens, cost, currency)
     over = overruns(cmd, reserve, tokens, cost, currency)
     if over:
         draft.own("overruns").extend(over)
@@ -126,7 +134,7 @@ def _settle(program: Program, draft: Draft, cmd: str, usage: dict[str, Json] | N
 def _began(program: Program, draft: Draft, frame: Frame, body: dict[str, Json]) -> None:
     """A free read has no intent: its first outcome is the first that is known of it."""
     if frame.call is None and frame.error is None and "tool" in body:
-        monitors.count(program, draft, "attempted", body["tool"], {})
+        monitors.count(program, draft, frame.path, "attempted", body["tool"], {})
 
 
 def succeeded(program: Program, draft: Draft, body: dict[str, Json]) -> None:
@@ -144,8 +152,8 @@ def _happened(program: Program, draft: Draft, frame: Frame, body: dict[str, Json
     tool = frame.call["tool"] if frame.call is not None else body.get("tool")
     if tool is not None:
         args = _args(frame.call) if frame.call is not None else {}
-        monitors.count(program, draft, "succeeded", tool, args)
-        monitors.remember(program, draft, tool, args, body["result"])
+        monitors.count(program, draft, frame.path, "succeeded", tool, args)
+        monitors.remember(program, draft, frame.path, tool, args, body["result"])
     if "undo" in body:
         draft.own("undo").append({"cmd": action_id(frame), **body["undo"]})
     succeed(draft, frame, body)
@@ -204,7 +212,8 @@ def _tell(program: Program, draft: Draft, frame: Frame, cmd: str, body: dict[str
 
 
 def _release(program: Program, draft: Draft, intent: Intent) -> None:
-    charge(draft, intent.reserve.tokens, amount(intent.reserve.cost), program.agent.currency)
+    path = frame_of(intent.cmd)
+    charge(draft, path, intent.reserve.tokens, amount(intent.reserve.cost), program.agent.currency)
 
 
 def in_doubt(program: Program, draft: Draft, body: dict[str, Json]) -> None:
@@ -226,12 +235,13 @@ def settled(program: Program, draft: Draft, body: dict[str, Json]) -> None:
         return
     frame = open_frame(new, cmd)
     if frame is not None and frame.outcome is not None and frame.outcome["kind"] == "in_doubt":
-        new.parked = None
+        if new.parked is not None and new.parked["frame"] == frame.path:
+            new.parked = None
         _tell(program, draft, draft.frame(frame.path), cmd, body)
         return
     del draft.own("intents")[cmd]
     if body["happened"]:
-        monitors.count(program, draft, "succeeded", intent.body["tool"], _args(intent.body))
+        monitors.count(program, draft, frame_of(cmd), "succeeded", intent.body["tool"], _args(intent.body))
         if "undo" in body:
             draft.own("undo").append({"cmd": cmd, **body["undo"]})
 
@@ -243,7 +253,8 @@ def close_visit(program: Program, draft: Draft, frame: Frame) -> None:
     if outcome is not None and outcome["kind"] == "failed":
         tool = frame.call["tool"] if frame.call is not None else outcome.get("tool")
         if tool is not None:
-            monitors.count(program, draft, "failed", tool, _args(frame.call) if frame.call is not None else {})
+            args = _args(frame.call) if frame.call is not None else {}
+            monitors.count(program, draft, frame.path, "failed", tool, args)
     _drop_timers(draft, prefix)
     for cmd, intent in list(new.intents.items()):
         if cmd.startswith(prefix) and intent.unsettled != "doubt":

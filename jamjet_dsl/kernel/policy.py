@@ -89,7 +89,7 @@ class Fence:
         scope = scope_of(self.program, self._state, self._frame)
         draft = Draft(self._state)
         while True:
-            answer = rules.decide(self.program, draft.state, scope, "#1.1", tool, values, grants)
+            answer = rules.decide(self.program, draft.state, "", scope, "#1.1", tool, values, grants)
             if isinstance(answer, Decision):
                 break
             draft.own("facts")[answer.key] = self._fact(answer, facts or {}, read)
@@ -109,16 +109,16 @@ class Fence:
             values = dict(args)
         else:
             scope = scope_of(self.program, self._state, self._frame).nested({"args": values})
-            for index, group, size in rules.limits_of(self.program, self._state, scope, tool):
+            for index, group, size in rules.limits_of(self.program, self._state, "", scope, tool):
                 limit = (self.program.agent.rules or ())[index].limit
                 window = limit.window_ms if limit is not None else None
-                monitors.limit_take(draft, index, group, size, draft.state.now_ms, window)
-        monitors.count(self.program, draft, "attempted", tool, values)
-        monitors.count(self.program, draft, "succeeded" if ok else "failed", tool, values)
+                monitors.limit_take(draft, "", index, group, size, draft.state.now_ms, window)
+        monitors.count(self.program, draft, "", "attempted", tool, values)
+        monitors.count(self.program, draft, "", "succeeded" if ok else "failed", tool, values)
         if ok:
             draft.state.seq += 1
             value = self._typed(result, self.program.defn.tools[tool].result)
-            monitors.remember(self.program, draft, tool, values, to_journal(value))
+            monitors.remember(self.program, draft, "", tool, values, to_journal(value))
         self._state = draft.state
 
     def _arguments(self, tool: str, args: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -148,7 +148,7 @@ class Fence:
         return from_public(value, _ANY, self.program.defn, "", []) if problems else found
 
     def _value(self, name: str, value: Any) -> Any:
-        types = {**{f.name: f.type for f in self.program.agent.inputs}, **self.program.types}
+        types = {**{f.name: f.type for f in self.program.agent.inputs}, **self.program.main.types}
         problems: list[str] = []
         found = from_public(value, types.get(name, _ANY), self.program.defn, name, problems)
         if problems:

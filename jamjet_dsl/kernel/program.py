@@ -13,10 +13,90 @@ from typing import Any
 from jamjet_dsl import definition as d
 from jamjet_dsl.kernel.budget import Caps, caps_of
 from jamjet_dsl.kernel.expr import Evaluator, compile_expr
+from jamjet_dsl.kernel.model import Frame
 from jamjet_dsl.kernel.scope import Scope
 
 WRITES = frozenset({"writes", "irreversible"})
-_LATER: dict[str, str] = {"run": "run", "each": "each", "undo_all": "undo all", "parallel": "parallel"}
+UNDO = "undo"
+"""The name of the one state of a region that undoes a call."""
+FINALLY = "finally"
+PLAIN = "do"
+"""The name of the state of a body that is written as plain clauses."""
+
+
+class Plan:
+    """One agent of a program: its regions, handlers and budget, and what its rules ask about past calls."""
+
+    def __init__(self, defn: d.Definition, agent: d.Agent) -> None:
+        self.defn = defn
+        self.agent = agent
+        self.caps: Caps = caps_of(agent.budget)
+        self.handlers: dict[str, list[d.HandlerDef]] = {}
+        for handler in agent.handlers:
+            self.handlers.setdefault(handler.trigger, []).append(handler)
+        self.regions: dict[str, dict[str, d.State | d.Final]] = {}
+        self.starts: dict[str, str] = {}
+        self._add("", agent.body)
+        if agent.finally_ is not None:
+            self._add(FINALLY, agent.finally_)
+        for name, tool in defn.tools.items():
+            if tool.effect in WRITES:
+                self._add(
+                    f"{UNDO} {name}", d.Region(start=UNDO, states=(d.State(name=UNDO, action=d.Call(tool=name)),))
+                )
+
+    def _add(self, key: str, region: d.Region) -> None:
+        self.regions[key] = {state.name: state for state in region.states}
+        self.starts[key] = region.start
+        for state in region.states:
+            action = state.action if isinstance(state, d.State) else None
+            place = f"{key}/{state.name}" if key else state.name
+            if isinstance(action, d.Parallel):
+                for branch in action.branches:
+                    self._add(f"{place}/{branch.name}", branch.body)
+            elif isinstance(action, d.Each):
+                self._add(f"{place}/each", action.body)
+
+    @cached_property
+    def types(self) -> dict[str, d.Type]:
+        """The types of the agent's variables."""
+        return {var.name: var.type for var in self.agent.vars}
+
+    @cached_property
+    def tracked(self) -> dict[str, tuple[tuple[str, ...], ...]]:
+        """By tool: the sets of arguments (sorted names) under which the history of its calls is counted."""
+        found: dict[str, set[tuple[str, ...]]] = {}
+        for node in _nodes(self.expressions()):
+            if node[0] == "history":
+                found.setdefault(node[2], set()).add(tuple(sorted(node[3])))
+        for rule in self.agent.rules or ():
+            if rule.kind == "require_read" and rule.call is not None:
+                found.setdefault(rule.call.tool, set()).add(tuple(sorted(rule.call.args)))
+        return {tool: tuple(sorted(names)) for tool, names in found.items()}
+
+    @cached_property
+    def remembered(self) -> frozenset[str]:
+        """Tools whose calls the policy or an expression asks about: these leave an intent."""
+        names = set(self.tracked)
+        names.update(node[1] for node in _nodes(self.expressions()) if node[0] == "calls")
+        for rule in self.agent.rules or ():
+            for tools in (rule.reads, rule.after, rule.limit.tools if rule.limit else None):
+                if tools is not None:
+                    names.update(tool for tool in self.defn.tools if matches(self.defn, tools, tool))
+        return frozenset(names)
+
+    def expressions(self) -> Iterator[d.ExprJson]:
+        """Every expression of the agent and of the functions it may call."""
+        yield from _expressions_in(self.agent.model_dump(mode="python"))
+        for fn in self.defn.fns.values():
+            yield fn.body
+
+    @cached_property
+    def proposers(self) -> dict[str, str]:
+        """By the name a move is bound to: the conversation of the model that proposed it."""
+        states = (state for region in self.regions.values() for state in region.values())
+        actions = [state.action for state in states if isinstance(state, d.State)]
+        return {a.bind: a.chat for a in actions if isinstance(a, d.Think) and a.bind and a.chat and a.tools}
 
 
 class Program:
@@ -25,11 +105,8 @@ class Program:
     def __init__(self, defn: d.Definition) -> None:
         self.defn = defn
         self.agent = defn.agent
-        self.states: dict[str, d.State | d.Final] = {state.name: state for state in self.agent.body.states}
-        self.caps: Caps = caps_of(self.agent.budget)
-        self.handlers: dict[str, list[d.HandlerDef]] = {}
-        for handler in self.agent.handlers:
-            self.handlers.setdefault(handler.trigger, []).append(handler)
+        self.main = Plan(defn, defn.agent)
+        self.plans = {name: Plan(defn, agent) for name, agent in defn.agents.items() if name != defn.main}
         self._closures: dict[int, Evaluator] = {}
         self._reads: dict[int, frozenset[str]] = {}
 
@@ -43,14 +120,26 @@ class Program:
         _RECENT.appendleft(program)
         return program
 
-    def state(self, name: str) -> d.State | d.Final:
-        """A state of the agent by its name."""
-        return self.states[name]
+    def plan(self, frame: Frame) -> Plan:
+        """The agent that a frame runs."""
+        return self.plans[frame.agent] if frame.agent else self.main
 
-    def action(self, name: str) -> d.Action | None:
-        """The action of a state; None for a state without one and for a final."""
-        state = self.states[name]
+    def state(self, frame: Frame) -> d.State | d.Final:
+        """The state that a frame is in."""
+        return self.plan(frame).regions[frame.region][frame.state]
+
+    def action(self, frame: Frame) -> d.Action | None:
+        """The action of the state that a frame is in; None for a state without one and for a final."""
+        state = self.state(frame)
         return state.action if isinstance(state, d.State) else None
+
+    def label(self, frame: Frame) -> str:
+        """What people call the state that a frame is in. The one state of a plain body has no name of its own: it is
+        called like its branch, or like the state around it."""
+        if frame.state != PLAIN or frame.parent is None:
+            return frame.state
+        parts = frame.region.split("/")
+        return next((part for part in reversed(parts) if part not in (PLAIN, "each")), frame.state)
 
     def evaluate(self, expr: d.ExprJson, scope: Scope) -> Any:
         """The value of an expression. Raises EvalError. The closure is compiled on first use and kept: expressions
@@ -72,68 +161,38 @@ class Program:
         """The definition's digest."""
         return self.defn.digest
 
-    @cached_property
-    def types(self) -> dict[str, d.Type]:
-        """The types of the agent's variables."""
-        return {var.name: var.type for var in self.agent.vars}
-
-    @cached_property
-    def tracked(self) -> dict[str, tuple[tuple[str, ...], ...]]:
-        """By tool: the sets of arguments (sorted names) under which the history of its calls is counted."""
-        found: dict[str, set[tuple[str, ...]]] = {}
-        for node in _nodes(self._expressions()):
-            if node[0] == "history":
-                found.setdefault(node[2], set()).add(tuple(sorted(node[3])))
-        for rule in self.agent.rules or ():
-            if rule.kind == "require_read" and rule.call is not None:
-                found.setdefault(rule.call.tool, set()).add(tuple(sorted(rule.call.args)))
-        return {tool: tuple(sorted(names)) for tool, names in found.items()}
+    def matches(self, tools: d.ToolSetDef | None, tool: str) -> bool:
+        """Whether a set of tools holds this one. None holds all."""
+        return matches(self.defn, tools, tool)
 
     @cached_property
     def remembered(self) -> frozenset[str]:
-        """Tools whose calls the policy or an expression asks about: these leave an intent."""
-        names = set(self.tracked)
-        names.update(node[1] for node in _nodes(self._expressions()) if node[0] == "calls")
-        for rule in self.agent.rules or ():
-            for tools in (rule.reads, rule.after, rule.limit.tools if rule.limit else None):
-                if tools is not None:
-                    names.update(tool for tool in self.defn.tools if self.matches(tools, tool))
-        return frozenset(names)
-
-    def matches(self, tools: d.ToolSetDef | None, tool: str) -> bool:
-        """Whether a set of tools holds this one. None holds all."""
-        if tools is None or tool in tools.names or "any" in tools.classes:
-            return True
-        known = self.defn.tools.get(tool)
-        return known is not None and known.effect in tools.classes
+        """Tools whose calls a policy or an expression of any agent asks about: these leave an intent."""
+        return self.main.remembered.union(*(plan.remembered for plan in self.plans.values()))
 
     def needs_intent(self, tool: str) -> bool:
         """Whether a call must be journaled before it starts: it writes, costs, is limited or is remembered."""
         known = self.defn.tools[tool]
         return known.effect != "reads" or known.cost is not None or bool(known.limits) or tool in self.remembered
 
-    def steps(self, name: str) -> bool:
-        """Whether entering a state counts as a step: it has an action."""
-        return self.action(name) is not None
+    def steps(self, frame: Frame, name: str) -> bool:
+        """Whether entering that state of the frame's region counts as a step: it has an action."""
+        state = self.plan(frame).regions[frame.region][name]
+        return isinstance(state, d.State) and state.action is not None
 
-    def retries(self, name: str, tool: str | None) -> tuple[d.Retry, ...]:
+    def retries(self, frame: Frame, tool: str | None) -> tuple[d.Retry, ...]:
         """The retry clauses of a state's action, its own before those of the tool it calls."""
-        own: tuple[d.Retry, ...] = getattr(self.action(name), "retry", ())
+        own: tuple[d.Retry, ...] = getattr(self.action(frame), "retry", ())
         declared = self.defn.tools.get(tool) if tool is not None else None
         return own if declared is None else own + declared.retry
 
-    def chat_of(self, action: d.Action) -> str | None:
+    def chat_of(self, frame: Frame, action: d.Action) -> str | None:
         """The conversation that an action tells its outcome: its own, or that of the model which proposed the call
         that it asks about."""
         if isinstance(action, d.Ask):
-            return self._proposers.get(action.proposed) if action.proposed is not None else None
+            return self.plan(frame).proposers.get(action.proposed) if action.proposed is not None else None
         chat: str | None = getattr(action, "chat", None)
         return chat
-
-    @cached_property
-    def _proposers(self) -> dict[str, str]:
-        actions = [state.action for state in self.states.values() if isinstance(state, d.State)]
-        return {a.bind: a.chat for a in actions if isinstance(a, d.Think) and a.bind and a.chat and a.tools}
 
     def bounded(self, type_: d.Type) -> bool:
         """Whether a type has a range in it, which only a look at the value can prove."""
@@ -152,11 +211,6 @@ class Program:
                 return any(self.bounded(item) for item in type_.fields.values())
             case d.EnumType() | d.BuiltinType():
                 return False
-
-    def _expressions(self) -> Iterator[d.ExprJson]:
-        yield from _expressions_in(self.agent.model_dump(mode="python"))
-        for fn in self.defn.fns.values():
-            yield fn.body
 
 
 _RECENT: deque[Program] = deque(maxlen=32)
@@ -193,20 +247,22 @@ def _variables(expr: d.ExprJson) -> Iterator[str]:
             yield node[1]
 
 
+def matches(defn: d.Definition, tools: d.ToolSetDef | None, tool: str) -> bool:
+    """Whether a set of tools holds this one. None holds all."""
+    if tools is None or tool in tools.names or "any" in tools.classes:
+        return True
+    known = defn.tools.get(tool)
+    return known is not None and known.effect in tools.classes
+
+
 def unsupported(defn: d.Definition) -> list[tuple[str, str]]:
-    """What of a definition this version does not execute: (construct, `AGENT/STATE` or `AGENT`).
+    """What of a definition this version does not execute: (construct, `AGENT/rules/N`).
 
     A program with any of these must be refused before its first event (JAMR305): nothing of it is run halfway.
     """
     found: list[tuple[str, str]] = []
-    agent = defn.agent
-    if agent.finally_ is not None:
-        found.append(("finally", agent.name))
-    for index, rule in enumerate(agent.rules or ()):
-        if rule.limit is not None and rule.limit.principal:
-            found.append(("limit per principal", f"{agent.name}/rules/{index}"))
-    for state in agent.body.states:
-        action = state.action if isinstance(state, d.State) else None
-        if action is not None and action.kind in _LATER:
-            found.append((_LATER[action.kind], f"{agent.name}/{state.name}"))
+    for agent in defn.agents.values():
+        for index, rule in enumerate(agent.rules or ()):
+            if rule.limit is not None and rule.limit.principal:
+                found.append(("limit per principal", f"{agent.name}/rules/{index}"))
     return found

@@ -8,13 +8,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from jamjet_dsl import definition as d
+from jamjet_dsl.kernel.budget import Misfit
 from jamjet_dsl.kernel.ids import action_id
-from jamjet_dsl.kernel.model import Frame, Grant, Json, Record, Reserve, RunState
+from jamjet_dsl.kernel.model import Await, Command, Frame, Grant, Json, Record, Reserve, RunState
 from jamjet_dsl.kernel.program import WRITES, Program
+from jamjet_dsl.kernel.scope import value_of
 from jamjet_dsl.kernel.values import from_public
 
 EVALUATION = "EvaluationFailed"
 """The error of a guard, a set or an output that has no value. Only `any` matches it: no program can name it."""
+
+DENIED = "Denied"
+"""The error of a branch or an item whose call the policy refused. Only `any` matches it."""
 
 
 def fault(frame: Frame, error: str, message: str, where: str) -> Record:
@@ -22,6 +27,11 @@ def fault(frame: Frame, error: str, message: str, where: str) -> Record:
     return Record(
         "faulted", {"frame": frame.path, "cmd": action_id(frame), "error": error, "message": message, "where": where}
     )
+
+
+def closed(frame: Frame, how: str, **more: Json) -> Record:
+    """A frame has ended: done, skipped, failed or cancelled."""
+    return Record("closed", {"frame": frame.path, "how": how, **more})
 
 
 def parked(frame: Frame, reason: str, commands: list[str], cmd: str | None = None) -> Record:
@@ -32,9 +42,18 @@ def parked(frame: Frame, reason: str, commands: list[str], cmd: str | None = Non
     return Record("parked", body)
 
 
-def exceeded(frame: Frame, what: str) -> Record:
-    """A budget, or a limit without an `else`, is used up."""
-    return Record("exceeded", {"what": what, "frame": frame.path, "state": frame.state})
+def exceeded(frame: Frame, what: str, home: str | None = None) -> Record:
+    """A budget, or a limit without an `else`, of the agent at `home` (the frame's own without one) is used up."""
+    body: dict[str, Json] = {"what": what, "frame": frame.path, "state": frame.state}
+    owner = frame.home if home is None else home
+    return Record("exceeded", {**body, "home": owner} if owner else body)
+
+
+def lacking(frame: Frame, lack: Misfit) -> Command:
+    """An attempt does not fit: it waits for what others hold, or the budget is exceeded."""
+    if lack.waits:
+        return Await(action_id(frame), "budget", lack.what)
+    return exceeded(frame, lack.what, lack.home)
 
 
 def failed(frame: Frame, error: str, message: str) -> Record:
@@ -102,7 +121,7 @@ def _failing(frame: Frame) -> bool:
 
 def edges_of(program: Program, frame: Frame, trigger: str) -> list[d.Edge]:
     """The frame's state's edges with that trigger, in order."""
-    state = program.state(frame.state)
+    state = program.state(frame)
     return [edge for edge in state.edges if edge.trigger == trigger] if isinstance(state, d.State) else []
 
 
@@ -110,11 +129,11 @@ def called_tool(program: Program, state: RunState, frame: Frame) -> str | None:
     """The tool that the frame's action calls, if it is one that calls."""
     if frame.call is not None:
         return str(frame.call["tool"])
-    match program.action(frame.state):
+    match program.action(frame):
         case d.Call(tool=tool):
             return tool
         case d.CallProposed(move=move):
-            value = state.vars.get(move)
+            value = value_of(state, frame, move)
             call = value.get("call") if isinstance(value, dict) else None
             return call.get("tool") if isinstance(call, dict) else None
     return None

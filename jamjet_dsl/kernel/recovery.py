@@ -18,13 +18,18 @@ from jamjet_dsl.kernel.program import WRITES, Program
 from jamjet_dsl.kernel.records import reserve_body
 
 
-def recover(program: Program, state: RunState, owner: str | None = None) -> list[Record]:
+def recover(
+    program: Program, state: RunState, owner: str | None = None, since_ms: int | None = None
+) -> list[Record]:
     """The records to append, in order, when a process takes over a run: `resumed`, then one for every open intent.
 
-    Nothing for a run that has ended or has not begun."""
+    `since_ms` is when the process began to watch the run, which was at rest. Nothing for a run that has ended or has
+    not begun."""
     if state.status in ENDED or not state.frames:
         return []
     taken: dict[str, Json] = {} if owner is None else {"owner": owner}
+    if since_ms is not None:
+        taken["since_ms"] = since_ms
     records = [Record("resumed", taken)]
     intents = [state.intents[cmd] for cmd in sorted(state.intents)]
     records += [_recovered(program, intent) for intent in intents if _in_flight(state, intent)]
@@ -32,8 +37,8 @@ def recover(program: Program, state: RunState, owner: str | None = None) -> list
 
 
 def _in_flight(state: RunState, intent: Intent) -> bool:
-    frame = state.frames[frame_of(intent.cmd)]
-    return not intent.unsettled and base_of(intent.cmd) == action_id(frame)
+    frame = state.frames.get(frame_of(intent.cmd))
+    return frame is not None and not intent.unsettled and base_of(intent.cmd) == action_id(frame)
 
 
 def _recovered(program: Program, intent: Intent) -> Record:

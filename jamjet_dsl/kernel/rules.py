@@ -18,8 +18,8 @@ from typing import Any, Literal, TypeAlias
 from jamjet_dsl import definition as d
 from jamjet_dsl.kernel import monitors
 from jamjet_dsl.kernel.model import Grant, Json, RunState
-from jamjet_dsl.kernel.program import Program
-from jamjet_dsl.kernel.scope import Scope, bool_of
+from jamjet_dsl.kernel.program import Plan, Program
+from jamjet_dsl.kernel.scope import Scope, bool_of, monitors_at
 from jamjet_dsl.kernel.values import EvalError, Money, from_journal, to_journal
 
 Verdict: TypeAlias = Literal["allowed", "needs_approval", "denied"]
@@ -30,7 +30,8 @@ class Decision:
     """What the policy says of one call.
 
     `rules` are the indices of the rules that decided (`AGENT/rules/N` in the span map), `needs` the approvals
-    that are wanted, `facts` what was read, `limits` what the call counts under: (rule, group, amount).
+    that are wanted, `facts` what was read, `limits` what the call counts under: (rule, group, amount). `outer` is
+    what the policies of the agents around a child say: their decisions with their `home`.
     """
 
     verdict: Verdict
@@ -39,6 +40,7 @@ class Decision:
     needs: tuple[dict[str, Json], ...] = ()
     facts: dict[str, Json] = field(default_factory=dict)
     limits: tuple[tuple[int, str, str], ...] = ()
+    outer: tuple[dict[str, Json], ...] = ()
 
     def body(self) -> dict[str, Json]:
         """The journal form."""
@@ -49,6 +51,8 @@ class Decision:
             found["facts"] = self.facts
         if self.limits:
             found["limits"] = [list(item) for item in self.limits]
+        if self.outer:
+            found["outer"] = list(self.outer)
         return found
 
 
@@ -65,27 +69,31 @@ class Missing:
 def decide(
     program: Program,
     state: RunState,
+    home: str,
     scope: Scope,
     cmd: str,
     tool: str,
     args: Mapping[str, Any],
     grants: Sequence[Grant],
     offered: str | None = None,
+    undoing: bool = False,
 ) -> Decision | Missing:
-    """Decides one call.
+    """Decides one call by the policy of the agent at `home`.
 
-    `scope` holds the run's names; `args` are the call's values. `grants` are approvals given for exactly this
+    `scope` holds the names of its states; `args` are the call's values. `grants` are approvals given for exactly this
     call. With `offered` (an ask state's name) the question is what a grant by that ask would lead to: the needs
-    that it can meet do not count, and the decision lists them. An agent without a policy allows nothing.
+    that it can meet do not count, and the decision lists them. An agent without a policy allows nothing. A call that
+    is `undoing` needs no approval and counts under no limit.
     """
-    rules = program.agent.rules
+    plan = plan_at(program, state, home)
+    rules = plan.agent.rules
     inner = scope.nested({"args": dict(args)})
     applicable = [(i, r) for i, r in enumerate(rules or ()) if r.tools is None or program.matches(r.tools, tool)]
-    facts = _facts(program, state, inner, cmd, tool, applicable)
+    facts = _facts(program, plan, state, home, inner, cmd, tool, applicable)
     if isinstance(facts, Missing):
         return facts
     inner = inner.nested(facts[0])
-    judge = _Judge(program, state, inner, tool)
+    judge = _Judge(program, plan, state, home, inner, tool, undoing)
     for index, rule in applicable:
         judge.rule(index, rule)
     judge.limited_by_all()
@@ -93,12 +101,19 @@ def decide(
     decision = replace(decision, facts=facts[1])
     if decision.verdict != "needs_approval":
         return decision
-    return _with_grants(decision, state, grants, offered)
+    return _with_grants(decision, state, home, grants, offered)
 
 
-def limits_of(program: Program, state: RunState, scope: Scope, tool: str) -> tuple[tuple[int, str, str], ...]:
+def plan_at(program: Program, state: RunState, home: str) -> Plan:
+    """The agent at `home`."""
+    return program.plan(state.frames[home]) if home else program.main
+
+
+def limits_of(
+    program: Program, state: RunState, home: str, scope: Scope, tool: str
+) -> tuple[tuple[int, str, str], ...]:
     """What a call that is made counts under, whoever decided it: (rule, group, amount)."""
-    judge = _Judge(program, state, scope, tool)
+    judge = _Judge(program, plan_at(program, state, home), state, home, scope, tool)
     judge.limited_by_all()
     return tuple(judge.limits)
 
@@ -106,9 +121,21 @@ def limits_of(program: Program, state: RunState, scope: Scope, tool: str) -> tup
 class _Judge:
     """Collects what the rules say of one call."""
 
-    def __init__(self, program: Program, state: RunState, scope: Scope, tool: str) -> None:
+    def __init__(
+        self,
+        program: Program,
+        plan: Plan,
+        state: RunState,
+        home: str,
+        scope: Scope,
+        tool: str,
+        undoing: bool = False,
+    ) -> None:
         self.program = program
+        self.plan = plan
         self.state = state
+        self.monitors = monitors_at(state, home)
+        self.undoing = undoing
         self.scope = scope
         self.tool = tool
         self.allowing: list[int] = []
@@ -156,7 +183,7 @@ class _Judge:
         call = rule.call
         assert call is not None
         wanted = {name: self.program.evaluate(expr, self.scope) for name, expr in call.args.items()}
-        entry = monitors.last_read(self.state.monitors, call.tool, wanted)
+        entry = monitors.last_read(self.monitors, call.tool, wanted)
         # A condition that reads the bound result cannot be asked before the read: then the read is required.
         if entry is not None:
             self._bound(index, rule, entry)
@@ -165,7 +192,7 @@ class _Judge:
 
     def _any_read(self, index: int, rule: d.Rule) -> None:
         tools = [tool for tool in self.program.defn.tools if self.program.matches(rule.reads, tool)]
-        entry = monitors.first_success(self.state.monitors, tools)
+        entry = monitors.first_success(self.monitors, tools)
         if entry is not None:
             self._bound(index, rule, {"args": entry["args"], "result": entry["result"]})
         elif rule.when is None or (rule.bind in self.program.reads(rule.when)) or self._holds(rule.when, self.scope):
@@ -185,14 +212,16 @@ class _Judge:
         before = [
             tool
             for tool in self.program.defn.tools
-            if self.program.matches(rule.after, tool) and monitors.calls(self.state.monitors, tool)
+            if self.program.matches(rule.after, tool) and monitors.calls(self.monitors, tool)
         ]
         if self._holds(rule.when, self.scope) and before:
             self.denials.append((index, f"`{self.tool}` must not be called after `{before[0]}`"))
 
     def limited_by_all(self) -> None:
         """Adds what every `limit` for the tool says."""
-        for index, rule in enumerate(self.program.agent.rules or ()):
+        if self.undoing:
+            return
+        for index, rule in enumerate(self.plan.agent.rules or ()):
             if rule.limit is not None and self.program.matches(rule.limit.tools, self.tool):
                 self.limited(index, rule.limit)
 
@@ -201,7 +230,7 @@ class _Judge:
         try:
             group = monitors.group_key([self.program.evaluate(expr, self.scope) for expr in limit.per])
             since = None if limit.window_ms is None else self.state.now_ms - limit.window_ms
-            calls, total = monitors.limit_used(self.state.monitors, index, group, since)
+            calls, total = monitors.limit_used(self.monitors, index, group, since)
             size = Decimal(0)
             if limit.amount is not None and limit.bound is not None:
                 value = self.program.evaluate(limit.amount, self.scope)
@@ -226,7 +255,7 @@ class _Judge:
             return Decision("denied", tuple(sorted({i for i, _ in denials})), "; ".join(r for _, r in denials))
         if not self.allowing:
             return Decision("denied", (), f"no rule allows `{self.tool}` with these arguments")
-        needs = sorted(self.needs, key=lambda item: item[0])
+        needs = [] if self.undoing else sorted(self.needs, key=lambda item: item[0])
         limits = tuple(self.limits)
         if needs:
             wanted = " and ".join(_in_words(need) for _, need in needs)
@@ -237,7 +266,7 @@ class _Judge:
                 tuple(n for _, n in needs),
                 limits=limits,
             )
-        if self.program.defn.tools[self.tool].effect == "irreversible" and not self.waived:
+        if self.program.defn.tools[self.tool].effect == "irreversible" and not (self.waived or self.undoing):
             return Decision(
                 "needs_approval",
                 tuple(self.allowing),
@@ -266,9 +295,11 @@ def _in_words(need: Mapping[str, Json]) -> str:
 # ---- approvals
 
 
-def _with_grants(decision: Decision, state: RunState, grants: Sequence[Grant], offered: str | None) -> Decision:
+def _with_grants(
+    decision: Decision, state: RunState, home: str, grants: Sequence[Grant], offered: str | None
+) -> Decision:
     """The decision once the approvals given (or offered) are counted."""
-    open_needs = [need for need in decision.needs if not meets(state, need, grants)]
+    open_needs = [need for need in decision.needs if not meets(state, home, need, grants)]
     if offered is not None:
         open_needs = [n for n in open_needs if n.get("ask") not in (None, offered) and "people" not in n]
         others = {str(n["ask"]) for n in open_needs}
@@ -279,12 +310,27 @@ def _with_grants(decision: Decision, state: RunState, grants: Sequence[Grant], o
     return replace(decision, needs=tuple(open_needs))
 
 
-def meets(state: RunState, need: Mapping[str, Json], grants: Sequence[Grant]) -> bool:
-    """Whether grants for this very call satisfy a need."""
+def meets(state: RunState, home: str, need: Mapping[str, Json], grants: Sequence[Grant]) -> bool:
+    """Whether grants for this very call satisfy a need of the agent at `home`. An ask that it names is its own."""
     if "ask" in need:
-        return any(need["ask"] in (None, grant.state) for grant in grants)
+        return any(need["ask"] is None or (need["ask"] == g.state and g.home == home) for g in grants)
     people = {person["by"] for grant in grants for person in grant.approvers if counts(state, need, person)}
     return len(people) >= int(need["people"])
+
+
+def joined(inner: Decision, outer: Sequence[tuple[str, str, Decision]]) -> Decision:
+    """What the policy of a child and those of the agents around it (home, name, decision) say together. An approval
+    that an outer policy still wants cannot be had inside, so the call is denied."""
+    denied = [inner.reason] if inner.verdict == "denied" else []
+    for _, name, decision in outer:
+        if decision.verdict == "denied":
+            denied.append(f"`{name}`: {decision.reason}")
+        elif decision.verdict == "needs_approval":
+            denied.append(f"`{name}`: {decision.reason}, which cannot be had in an agent that it runs")
+    bodies = tuple({"home": home, "agent": name, **decision.body()} for home, name, decision in outer)
+    if not denied:
+        return replace(inner, outer=bodies)
+    return replace(inner, verdict="denied", reason="; ".join(denied), limits=(), outer=bodies)
 
 
 def counts(state: RunState, need: Mapping[str, Json], person: Mapping[str, Json]) -> bool:
@@ -298,22 +344,29 @@ def counts(state: RunState, need: Mapping[str, Json], person: Mapping[str, Json]
 
 
 def _facts(
-    program: Program, state: RunState, scope: Scope, cmd: str, tool: str, applicable: Sequence[tuple[int, d.Rule]]
+    program: Program,
+    plan: Plan,
+    state: RunState,
+    home: str,
+    scope: Scope,
+    cmd: str,
+    tool: str,
+    applicable: Sequence[tuple[int, d.Rule]],
 ) -> tuple[dict[str, Any], dict[str, Json]] | Missing:
     """The facts that the rules for this call read: values by name and what was read, or the first one missing.
 
     A fact that could not be read has no value, so every condition that needs it denies the call.
     """
     wanted = set().union(*(_read_by(program, rule) for _, rule in applicable)) if applicable else set()
-    for rule in program.agent.rules or ():
+    for rule in plan.agent.rules or ():
         if rule.limit is not None and program.matches(rule.limit.tools, tool):
             wanted |= _read_by(program, rule)
-    for rule in reversed(program.agent.rules or ()):
+    for rule in reversed(plan.agent.rules or ()):
         if rule.kind == "fact" and rule.name in wanted and rule.call is not None:  # a fact may need those before it
             wanted = wanted.union(*(program.reads(expr) for expr in rule.call.args.values()))
     values: dict[str, Any] = {}
     shown: dict[str, Json] = {}
-    for rule in program.agent.rules or ():
+    for rule in plan.agent.rules or ():
         call = rule.call
         if rule.kind != "fact" or call is None or rule.name not in wanted or not program.matches(rule.tools, tool):
             continue
@@ -321,7 +374,7 @@ def _facts(
             args = {name: program.evaluate(expr, scope.nested(values)) for name, expr in call.args.items()}
         except EvalError:
             continue
-        key = f"{rule.name}{monitors.SEP}{monitors.group_key([args])}"
+        key = fact_key(home, rule.name or "", args)
         known = state.facts.get(key)
         if known is None or not _fresh(rule, known, state.now_ms, cmd):
             return Missing(rule.name or "", call.tool, args, key)
@@ -329,6 +382,12 @@ def _facts(
         if "error" not in known:
             values[rule.name or ""] = from_journal(known["result"])
     return values, shown
+
+
+def fact_key(home: str, name: str, args: Mapping[str, Any]) -> str:
+    """Under which a fact is kept: two agents may have facts of one name."""
+    own = f"{name}{monitors.SEP}{monitors.group_key([dict(args)])}"
+    return f"{home}{monitors.SEP}{own}" if home else own
 
 
 def _fresh(rule: d.Rule, known: Mapping[str, Json], now_ms: int, cmd: str) -> bool:

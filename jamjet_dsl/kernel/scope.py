@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from jamjet_dsl.kernel import monitors
-from jamjet_dsl.kernel.budget import DIMENSIONS, amount, full_caps, reserved
-from jamjet_dsl.kernel.model import Frame, RunState
+from jamjet_dsl.kernel.budget import DIMENSIONS, NO_CAPS, Caps, caps_in, full_caps, used_at
+from jamjet_dsl.kernel.model import Frame, Json, RunState
 from jamjet_dsl.kernel.scalars import Duration, EvalError, Money, Timestamp
 
 if TYPE_CHECKING:
@@ -53,65 +53,106 @@ class Scope:
 
 
 def scope_of(program: Program, state: RunState, frame: Frame) -> Scope:
-    """What a state's expressions see: inputs, variables and the roots of a run."""
-    counts = state.monitors
+    """What a state's expressions see: inputs, variables and the roots of a run. A branch or an item sees what its
+    agent had set when it was opened, and over it what it has set itself."""
+    home = frame.home
+    counts = monitors_at(state, home)
+    names, provenance = _names(state, frame)
     env: dict[str, Any] = {
-        **state.input,
-        **state.vars,
-        **frame.scope,
-        "run": {"id": state.run_id},
+        **names,
+        "run": {"id": run_id_of(state, home)},
         "principal": state.principal,
-        "spent": spent_record(program, state),
-        "budget": budget_record(program, state),
-        "undo": {"failed": []},
+        "spent": spent_record(program, state, home),
+        "budget": budget_record(program, state, home),
+        "undo": {"failed": [entry["text"] for entry in state.undo_failed if entry["home"] == home]},
         "now": Timestamp.of_ms(state.now_ms),
         "$calls": lambda tool: monitors.calls(counts, tool),
         "$history": lambda kind, tool, args: monitors.history(counts, kind, tool, args),
     }
-    return Scope(env, state.provenance)
+    return Scope(env, provenance)
 
 
-def tool_scope(state: RunState, args: Mapping[str, Any]) -> Scope:
+def _names(state: RunState, frame: Frame) -> tuple[dict[str, Any], Mapping[str, frozenset[str]]]:
+    """Inputs and variables as a frame sees them, and where their values came from."""
+    if frame.parent is None:
+        return {**state.input, **state.vars}, state.provenance
+    own = [frame]
+    while own[-1].path != frame.home:
+        own.append(state.frames[own[-1].parent or ""])
+    names: dict[str, Any] = {}
+    provenance: dict[str, frozenset[str]] = {}
+    for part in reversed(own):
+        if part.parent is None:
+            names, provenance = {**state.input, **state.vars}, dict(state.provenance)
+        names |= part.scope
+        provenance |= part.flags
+    return names, provenance
+
+
+def value_of(state: RunState, frame: Frame, name: str) -> Any:
+    """The value of a variable as a frame sees it, or None."""
+    if frame.parent is None:
+        return state.vars.get(name)
+    return _names(state, frame)[0].get(name)
+
+
+def flags_of(state: RunState, frame: Frame, name: str) -> frozenset[str]:
+    """Where the value of a variable came from, as a frame sees it."""
+    return _names(state, frame)[1].get(name, NONE)
+
+
+def run_id_of(state: RunState, home: str) -> str:
+    """What `run.id` is to the agent at `home`: a child has one of its own."""
+    return f"{state.run_id}/{home}" if home else state.run_id
+
+
+def monitors_at(state: RunState, home: str) -> dict[str, Json]:
+    """What the rules of the agent at `home` have counted."""
+    return state.frames[home].monitors if home else state.monitors
+
+
+def tool_scope(state: RunState, args: Mapping[str, Any], home: str = "") -> Scope:
     """What the clauses of a tool see: its parameters (also as `args`) and `run`. `undo` adds `result`."""
-    run = {"id": state.run_id}
+    run = {"id": run_id_of(state, home)}
     return Scope({**args, "args": dict(args), "run": run, "now": Timestamp.of_ms(state.now_ms)}, {})
 
 
-def spent_record(program: Program, state: RunState) -> dict[str, Any]:
-    """`spent`: what was used so far."""
-    spent = state.spent
+def spent_record(program: Program, state: RunState, home: str = "") -> dict[str, Any]:
+    """`spent`: what the agent at `home` has used so far."""
+    used = used_at(state, home)
     return {
-        "steps": spent.steps,
-        "tokens": spent.tokens,
-        "cost": Money(amount(spent.cost), program.agent.currency),
-        "time": Duration.of_ms(state.now_ms - state.started_ms),
-        "active": Duration.of_ms(spent.active_ms),
+        "steps": used.steps,
+        "tokens": used.tokens,
+        "cost": Money(used.cost, program.agent.currency),
+        "time": Duration.of_ms(used.time),
+        "active": Duration.of_ms(used.active),
     }
 
 
-def budget_record(program: Program, state: RunState) -> dict[str, Any]:
-    """`budget`: its limits, and what is left of them beside what is held by effects in flight. A dimension
-    without a limit has no entry."""
-    budget = program.agent.budget
-    if budget is None:
+def budget_record(program: Program, state: RunState, home: str = "") -> dict[str, Any]:
+    """`budget`: the limits of the agent at `home`, and what is left of them beside what is held by effects in
+    flight. A dimension without a limit has no entry."""
+    full = _limits(program, state, home)
+    if full is NO_CAPS:
         return {"remaining": {}}
-    full = full_caps(budget.limits)
-    tokens, cost = reserved(state)
-    used = (
-        state.spent.steps,
-        state.spent.tokens + tokens,
-        amount(state.spent.cost) + cost,
-        state.now_ms - state.started_ms,
-        state.spent.active_ms,
-    )
+    used = used_at(state, home)
+    so_far = (used.steps, used.tokens + used.held_tokens, used.cost + used.held_cost, used.time, used.active)
     limits: dict[str, Any] = {}
     remaining: dict[str, Any] = {}
-    for name, so_far in zip(DIMENSIONS, used, strict=True):
+    for name, spent in zip(DIMENSIONS, so_far, strict=True):
         limit = getattr(full, name)
         if limit is not None:
             limits[name] = _shown(name, limit, program.agent.currency)
-            remaining[name] = _shown(name, max(limit - so_far, 0 * limit), program.agent.currency)
+            remaining[name] = _shown(name, max(limit - spent, 0 * limit), program.agent.currency)
     return {**limits, "remaining": remaining}
+
+
+def _limits(program: Program, state: RunState, home: str) -> Caps:
+    account = state.frames[home].account if home else None
+    if account is not None:
+        return caps_in(account.limits)
+    budget = program.agent.budget
+    return NO_CAPS if budget is None else full_caps(budget.limits)
 
 
 def _shown(name: str, value: Any, currency: str) -> Any:

@@ -11,11 +11,11 @@ import hashlib
 import json
 from typing import Any
 
-from jamjet_dsl.kernel.model import Frame, Grant, Intent, Json, Question, Reserve, RunState, Spent
+from jamjet_dsl.kernel.model import Account, Frame, Grant, Intent, Json, Question, Reserve, RunState, Spent
 from jamjet_dsl.kernel.records import dumps_journal_form
 from jamjet_dsl.kernel.values import from_journal, to_journal
 
-FORMAT = 2
+FORMAT = 3
 """Version of this form; it stands in every snapshot. A snapshot is a cache: one of another version is not read,
 the journal is folded instead."""
 
@@ -69,6 +69,8 @@ def _part_out(value: Any) -> dict[str, Json]:
         tree["reserve"] = _fields(value.reserve)
     if isinstance(value, Frame):
         tree["scope"] = {key: to_journal(item) for key, item in value.scope.items()}
+        tree["flags"] = {key: sorted(flags) for key, flags in value.flags.items()}
+        tree["account"] = None if value.account is None else _fields(value.account)
     return tree
 
 
@@ -88,5 +90,8 @@ def _part_in(kind: type, tree: dict[str, Json]) -> Any:
     if kind is Intent:
         return Intent(**{**tree, "reserve": Reserve(**tree["reserve"])})
     if kind is Frame:
-        return Frame(**{**tree, "scope": {key: from_journal(item) for key, item in tree["scope"].items()}})
+        scope = {key: from_journal(item) for key, item in tree["scope"].items()}
+        flags = {key: frozenset(item) for key, item in tree["flags"].items()}
+        account = None if tree["account"] is None else Account(**tree["account"])
+        return Frame(**{**tree, "scope": scope, "flags": flags, "account": account})
     return kind(**tree)

@@ -24,39 +24,41 @@ class Way:
         self.program = program
         self.state = state
         self.frame = frame
+        self.types = program.plan(frame).types
         self.scope: Scope = scope_of(program, state, frame)
         self.bind: str | None = None
+        self.binds: list[str] = []
         self.sets: dict[str, Any] = {}
         self.appended: dict[str, list[Json]] = {}
         self.flags: dict[str, frozenset[str]] = {}
 
     def take_outcome(self) -> None:
         """Binds the action's result to its name and tells the conversation what came of it."""
-        action, outcome = self.program.action(self.frame.state), self.frame.outcome
+        action, outcome = self.program.action(self.frame), self.frame.outcome
         if action is None or outcome is None:
             return
-        chat = self.program.chat_of(action)
+        chat = self.program.chat_of(self.frame, action)
         if chat is not None:
             said = message(action, self.frame, outcome, self.scope.env.get(chat) or [])
             if said:
                 self._tell(chat, said, UNTRUSTED if outcome.get("untrusted") else None)
-        name = getattr(action, "bind", None)
-        if outcome["kind"] not in ("ok", "answered") or name is None:
+        if outcome["kind"] not in ("ok", "answered"):
             return
-        flags = set()
-        if outcome["kind"] == "answered":
-            flags.add(ATTESTED)
-        if outcome.get("untrusted"):
-            flags.add(UNTRUSTED)
+        for name, found in outcome.get("results", {}).items():
+            self.binds.append(name)
+            self._assign(name, from_journal(found["value"]), frozenset(found.get("from", ())), journaled=False)
+        name = getattr(action, "bind", None)
+        if name is None:
+            return
         self.bind = name
-        self._assign(name, from_journal(outcome["result"]), frozenset(flags), journaled=False)
+        self._assign(name, from_journal(outcome["result"]), _came(outcome), journaled=False)
 
     def take_event(self, edge: d.Edge) -> None:
         """Gives the edge's block the payload of the event that was consumed."""
         assert self.frame.event is not None
         if edge.bind is not None:
             value = from_journal(self.frame.event["payload"])
-            self._assign(edge.bind, value, NONE, journaled=edge.bind in self.program.types)
+            self._assign(edge.bind, value, NONE, journaled=edge.bind in self.types)
 
     def _tell(self, chat: str, items: list[Json], flag: str | None) -> None:
         self.appended[chat] = items
@@ -68,9 +70,11 @@ class Way:
     def run(self, sets: Iterable[d.SetDef]) -> None:
         """Runs `set`s in order; each sees what the ones before it have set. Raises EvalError."""
         for item in sets:
-            value = self.program.evaluate(item.value, self.scope)
-            flags = self.scope.flags(self.program.reads(item.value))
             name, *fields = item.path
+            flags = self.scope.flags(self.program.reads(item.value))
+            if not fields and self._append(name, item.value, flags):
+                continue
+            value = self.program.evaluate(item.value, self.scope)
             if fields:
                 if name not in self.scope.env:
                     raise EvalError("unset", f"`{name}` has no value here")
@@ -80,9 +84,31 @@ class Way:
             self._fits(name, value)
             self._assign(name, value, flags, journaled=True)
 
+    def _append(self, name: str, expr: d.ExprJson, flags: frozenset[str]) -> bool:
+        """Whether this was `set xs = xs + more`: then only what is added is journaled, or a list that grows would be
+        written again and again. Raises EvalError."""
+        if expr[0] != "+" or expr[1] != ["var", name] or name in self.sets:
+            return False
+        type_ = self.types.get(name)
+        old = self.scope.env.get(name)
+        if not isinstance(type_, d.ListType) or not isinstance(old, list):
+            return False
+        more = self.program.evaluate(expr[2], self.scope)
+        if not isinstance(more, list):
+            return False
+        value = [*old, *more]
+        if type_.low is not None or type_.high is not None:
+            self._fits(name, value)
+        elif self.program.bounded(type_.item):
+            self._fits(name, more)
+        said = self.appended.get(name, [])
+        self._assign(name, value, flags, journaled=False)
+        self.appended[name] = [*said, *(to_journal(item) for item in more)]
+        return True
+
     def _fits(self, name: str, value: Any) -> None:
         """Types are proved before a run, but not the ranges of computed values. Raises EvalError."""
-        type_ = self.program.types.get(name)
+        type_ = self.types.get(name)
         if type_ is None or not self.program.bounded(type_):
             return
         problems: list[str] = []
@@ -113,6 +139,8 @@ class Way:
             body["over"] = True
         if self.bind is not None:
             body["bind"] = self.bind
+        if self.binds:
+            body["binds"] = self.binds
         if self.appended:
             body["append"] = self.appended
         if self.sets:
@@ -120,6 +148,27 @@ class Way:
         if self.flags:
             body["from"] = {name: sorted(flags) for name, flags in self.flags.items()}
         return Record("moved", body)
+
+    def worth(self, expr: d.ExprJson) -> dict[str, Json]:
+        """The value of a body that ends here, and where it came from. `result` is what its action gave. Raises
+        EvalError."""
+        scope = self.scope
+        outcome = self.frame.outcome
+        if outcome is not None and outcome["kind"] in ("ok", "answered"):
+            scope = scope.nested({"result": from_journal(outcome["result"])}, {"result": _came(outcome)})
+        found: dict[str, Json] = {"value": to_journal(self.program.evaluate(expr, scope))}
+        came = scope.flags(self.program.reads(expr))
+        return {**found, "from": sorted(came)} if came else found
+
+
+def _came(outcome: dict[str, Json]) -> frozenset[str]:
+    """Where what an action gave came from."""
+    flags = set(outcome.get("from", ()))
+    if outcome["kind"] == "answered":
+        flags.add(ATTESTED)
+    if outcome.get("untrusted"):
+        flags.add(UNTRUSTED)
+    return frozenset(flags)
 
 
 def _with_field(value: Any, fields: list[str], new: Any) -> Any:

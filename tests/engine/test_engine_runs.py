@@ -201,7 +201,7 @@ tool one(x: int) -> int { effect reads }
 agent a {
   output xs: list<int>
   budget { steps 9  exceeded -> over }
-  policy { allow one }
+  policy { allow one  limit one 2 calls per principal }
   start state all { each q in [1, 2] { call one(q) on error any skip } as xs  -> done }
   final done { xs = xs }
   failed over { xs = [] }
@@ -698,8 +698,8 @@ async def test_runs_that_ended_are_not_kept_in_memory() -> None:
         for _ in range(3):
             await (await jam.start(pay(), INPUT)).wait()
         await asyncio.sleep(0)
-        assert jam._attendants == {}
-        assert jam._watchers == {}
+        assert jam._keeper.drivers == {}
+        assert not jam._watching
 
 
 async def test_who_waits_for_a_run_is_told_when_the_engine_closes() -> None:

@@ -593,10 +593,10 @@ def test_input_that_does_not_fit_is_refused_with_every_problem() -> None:
     assert len(raised.value.details) == 3
 
 
-def test_what_is_not_executed_yet_is_named_with_its_state() -> None:
-    each = d.Each(item="q", source=["list"], body=d.Region(start="x", states=(state("x", None),)))
-    definition = program(state("a", d.UndoAll(), always("b")), state("b", each, always("c")), final("c"))
-    assert unsupported(definition) == [("undo all", "a/a"), ("each", "a/b")]
+def test_what_is_not_executed_yet_is_named_with_its_rule() -> None:
+    limit = d.LimitDef(tools=d.ToolSetDef(names=("look",)), count=1, principal=True)
+    definition = program(state("a", None, always("c")), final("c"), rules=(d.Rule(kind="limit", limit=limit),))
+    assert unsupported(definition) == [("limit per principal", "a/rules/0")]
     assert unsupported(question()) == []
 
 
