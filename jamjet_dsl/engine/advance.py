@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from jamjet_dsl.kernel import draft as kernel_draft
 from jamjet_dsl.kernel import inputs
-from jamjet_dsl.kernel.machine import apply, decide, next_wake
+from jamjet_dsl.kernel.fold import fold_into
+from jamjet_dsl.kernel.machine import decide, next_wake
 from jamjet_dsl.kernel.model import (
     ENDED,
     Ask,
@@ -19,7 +21,6 @@ from jamjet_dsl.kernel.model import (
     Call,
     CancelAction,
     Command,
-    Event,
     Record,
     RunState,
     SetTimer,
@@ -58,7 +59,7 @@ class Transition:
     awaits: list[Await] = field(default_factory=list)
     keys: list[KeyUse] = field(default_factory=list)
     passed: list[RunState] = field(default_factory=list)
-    """The state after each event, the last one included: a value may be there in one of them only."""
+    """Of a program that redacts, the state after each event: a value may be there in one of them only."""
 
     @property
     def ended(self) -> bool:
@@ -84,11 +85,18 @@ def advance(
     """
     step = Transition(state)
 
+    folded = kernel_draft.Draft(state)
+
     def add(kind: str, body: dict[str, Any]) -> None:
-        at_ms = max(now_ms, step.state.now_ms)
+        nonlocal folded
+        if program.redacts and step.drafts:
+            folded = kernel_draft.Draft(folded.state)
+        new = step.state = folded.state
+        at_ms = max(now_ms, new.now_ms)
         step.drafts.append(Draft(at_ms, kind, body))
-        step.state = apply(program, step.state, Event(state.run_id, step.state.seq + 1, at_ms, kind, body))
-        step.passed.append(step.state)
+        fold_into(program, folded, new.seq + 1, at_ms, kind, body)
+        if program.redacts:
+            step.passed.append(new)
 
     for kind, body in happened:
         add(kind, body)

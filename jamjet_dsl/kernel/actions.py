@@ -12,7 +12,7 @@ from jamjet_dsl.kernel.expr.access import ABSENT
 from jamjet_dsl.kernel.ids import action_id, timer_id
 from jamjet_dsl.kernel.model import Ask, Await, Command, Frame, Json, Question, Record, RunState, SetTimer, Think
 from jamjet_dsl.kernel.program import Program
-from jamjet_dsl.kernel.records import digest_of, edges_of, fault, grants_for, lacking, reserve_body
+from jamjet_dsl.kernel.records import digest_of, fault, grants_for, lacking, reserve_body
 from jamjet_dsl.kernel.scope import UNTRUSTED, Scope, scope_of, value_of
 from jamjet_dsl.kernel.values import EvalError, Timestamp, from_journal, to_journal
 
@@ -216,9 +216,9 @@ def enter_emit(program: Program, state: RunState, frame: Frame, action: d.Emit) 
 
 def interrupting(program: Program, state: RunState, frame: Frame) -> Record | None:
     """The oldest queued event that one of the state's `on event` edges takes."""
-    names = {edge.event for edge in edges_of(program, frame, "event")}
+    takes = program.spot(frame).takes
     for event in state.queue:
-        if event["name"] in names:
+        if event["name"] in takes:
             return consume(state, frame, event["name"])
     return None
 

@@ -235,6 +235,9 @@ def misfit(program: Program, state: RunState, frame: Frame, need: Reserve) -> Mi
 
 def out_of_steps(program: Program, state: RunState, frame: Frame) -> str | None:
     """The home of an agent that has no step left for an action in this frame, or None."""
+    if frame.parent is None:
+        most = program.main.caps.steps
+        return "" if most is not None and state.spent.steps >= most else None
     if spares(state, frame):
         return None
     for home in homes(state, frame.path):
@@ -246,7 +249,9 @@ def out_of_steps(program: Program, state: RunState, frame: Frame) -> str | None:
 
 def overdue(program: Program, state: RunState, home: str) -> str | None:
     """`time` or `active` when that much has passed for the agent at `home`."""
-    caps = caps_at(program, state, home)
+    caps = caps_at(program, state, home) if home else program.main.caps
+    if caps.time is None and caps.active is None:
+        return None
     account = _account(state, home)
     started_ms = state.started_ms if account is None else account.started_ms
     active_ms = state.spent.active_ms if account is None else account.active_ms

@@ -169,16 +169,15 @@ def _first(
     args: dict[str, Any],
     flags: Mapping[str, frozenset[str]],
 ) -> list[Command]:
-    cmd, declared = action_id(frame), program.defn.tools[tool]
-    digest = digest_of(tool, to_journal(args))
-    approved = isinstance(action, d.CallApproved)
-    scope = scope_of(program, state, frame)
+    declared = program.defn.tools[tool]
     grants: list[Grant] = []
+    digest: str | None = None
     if isinstance(action, d.CallApproved):
         own = _grant(state, frame, action)
         assert own is not None
+        digest = digest_of(tool, to_journal(args))
         grants = [own, *(g for g in grants_for(state, digest) if g is not own)]
-    decision = decided(program, state, scope, frame, tool, args, flags, grants)
+    decision = decided(program, state, None, frame, tool, args, flags, grants)
     if not isinstance(decision, rules.Decision):
         return decision
     if decision.verdict != "allowed":
@@ -187,28 +186,39 @@ def _first(
         key = _key(program, state, frame, tool, args)
     except EvalError as error:
         return [fault(frame, "InvalidInput", error.message, f"the key of `{tool}`")]
-    if key is not None and state.keys.get(f"{tool} {key}", digest) != digest:
-        return [failed(frame, "InvalidInput", f"the key `{key}` of `{tool}` stood for other arguments before")]
-    body: dict[str, Json] = {
-        "cmd": cmd,
-        "does": "action",
-        "tool": tool,
-        "args": to_journal(args),
-        "digest": digest,
-        "key": key,
-        "trace_key": f"{state.run_id}/{frame.path}#{frame.visit}",
-        "effect": declared.effect,
-        "decision": decision.body(),
-    }
-    if approved:
-        body["grants"] = [grant.question for grant in _used(program, state, scope, frame, tool, args, flags, grants)]
-    return _start(program, state, frame, action, body, intent=approved or program.needs_intent(tool))
+    reserve = tool_reserve(declared)
+    lack = misfit(program, state, frame, reserve)
+    if lack is not None:
+        return [lacking(frame, lack)]
+    trace_key = f"{state.run_id}/{frame.path}#{frame.visit}"
+    intent: dict[str, Json] | None = None
+    if grants or program.needs_intent(tool):
+        call = to_journal(args)
+        digest = digest or digest_of(tool, call)
+        if key is not None and state.keys.get(f"{tool} {key}", digest) != digest:
+            return [failed(frame, "InvalidInput", f"the key `{key}` of `{tool}` stood for other arguments before")]
+        intent = {
+            "cmd": action_id(frame),
+            "does": "action",
+            "tool": tool,
+            "args": call,
+            "digest": digest,
+            "key": key,
+            "trace_key": trace_key,
+            "effect": declared.effect,
+            "decision": decision.body(),
+        }
+        if grants:
+            used = _used(program, state, scope_of(program, state, frame), frame, tool, args, flags, grants)
+            intent["grants"] = [grant.question for grant in used]
+        intent["reserve"] = reserve_body(reserve)
+    return [_command(program, frame, action, tool, args, key, trace_key, intent)]
 
 
 def decided(
     program: Program,
     state: RunState,
-    scope: Scope,
+    scope: Scope | None,
     frame: Frame,
     tool: str,
     args: Mapping[str, Any],
@@ -217,15 +227,19 @@ def decided(
     offered: str | None = None,
 ) -> rules.Decision | list[Command]:
     """What the policies of the agent and of those around it decide, or the read of a fact that one of them wants
-    first. An agent around it has a say if it has a policy."""
+    first. An agent around it has a say if it has a policy. Without a `scope` one is made where it is needed."""
     cmd = action_id(frame)
+    if not frame.home and frame.kind != "undo":
+        fixed = rules.docket_of(program.main, tool).fixed
+        if fixed is not None and fixed.verdict != "needs_approval":
+            return fixed
     where, found = frame, []
     for depth, home in enumerate(homes(state, frame.path)):
         plan = rules.plan_at(program, state, home)
         if depth and plan.agent.rules is None:
             where = _around(state, home)
             continue
-        inner = scope if not depth else scope_of(program, state, where)
+        inner = scope if scope is not None and not depth else scope_of(program, state, where)
         inner = inner.nested({}, {f"args.{name}": flag for name, flag in flags.items()})
         answer = rules.decide(
             program, state, home, inner, cmd, tool, args, grants, offered, undoing=frame.kind == "undo"
@@ -281,46 +295,21 @@ def _key(program: Program, state: RunState, frame: Frame, tool: str, args: Mappi
     return value
 
 
-def _start(
-    program: Program,
-    state: RunState,
-    frame: Frame,
-    action: d.Call | d.CallProposed | d.CallApproved,
-    body: dict[str, Json],
-    intent: bool,
-) -> list[Command]:
-    reserve = tool_reserve(program.defn.tools[body["tool"]])
-    lack = misfit(program, state, frame, reserve)
-    if lack is not None:
-        return [lacking(frame, lack)]
-    body["reserve"] = reserve_body(reserve)
-    return [_command(program, frame, action, body, body if intent else None)]
-
-
 def _command(
     program: Program,
     frame: Frame,
     action: d.Call | d.CallProposed | d.CallApproved,
-    body: Mapping[str, Json],
+    name: str,
+    args: Mapping[str, Any],
+    key: str | None,
+    trace_key: str,
     intent: dict[str, Json] | None,
 ) -> Call:
-    tool = program.defn.tools[body["tool"]]
-    args = from_journal(body["args"])
-    assert isinstance(args, dict)
+    tool = program.defn.tools[name]
     ordered = {param.name: args[param.name] for param in tool.params if param.name in args}
     timeout = action.timeout_ms if action.timeout_ms is not None else tool.timeout_ms
-    return Call(
-        action_id(frame),
-        "action",
-        body["tool"],
-        ordered,
-        tool.effect,
-        body["key"],
-        body["trace_key"],
-        timeout,
-        frame.attempt,
-        intent,
-    )
+    cmd = action_id(frame)
+    return Call(cmd, "action", name, ordered, tool.effect, key, trace_key, timeout, frame.attempt, intent)
 
 
 # ---- further attempts, and reads beside the action
@@ -332,9 +321,11 @@ def _again(
     """The frozen call: in flight already, or as a further attempt under the same key and arguments."""
     cmd, frozen = action_id(frame), frame.call
     assert frozen is not None
+    tool, args = frozen["tool"], from_journal(frozen["args"])
+    assert isinstance(args, dict)
     known = state.intents.get(cmd)
     if known is not None and not known.unsettled:
-        return _command(program, frame, action, frozen, None)
+        return _command(program, frame, action, tool, args, frozen["key"], frozen["trace_key"], None)
     reserve = tool_reserve(program.defn.tools[frozen["tool"]])
     lack = misfit(program, state, frame, reserve)
     if lack is not None:
@@ -344,7 +335,7 @@ def _again(
         return lacking(frame, lack)
     body = {**frozen, "cmd": cmd, "does": "action", "reserve": reserve_body(reserve)}
     body.pop("grants", None)
-    return _command(program, frame, action, body, body)
+    return _command(program, frame, action, tool, args, frozen["key"], frozen["trace_key"], body)
 
 
 def confirm(program: Program, state: RunState, frame: Frame) -> Command | None:

@@ -17,30 +17,49 @@ _of_frame = attrgetter(*Frame.__slots__)
 
 
 class Draft:
-    """A state in the making. `state` is ours alone; its containers are ours once `own` was called on them."""
+    """A state in the making. `state` is ours alone; its containers are ours once they were asked for here.
 
-    __slots__ = ("_owned", "state")
+    Several events may be folded into one draft: each part is copied for the first of them only.
+    """
+
+    __slots__ = ("_accounts", "_frames", "_monitors", "_owned", "state")
 
     def __init__(self, state: RunState) -> None:
         # Several times faster than `copy.copy`, which goes through `__reduce_ex__`; every event pays for this.
         self.state = RunState(*_of_state(state))
         self._owned: set[str] = set()
+        self._frames: set[str] = set()
+        self._accounts: set[str] = set()
+        self._monitors: set[str] = set()
 
     def own(self, name: str) -> Any:
         """The dict or list of that field, ready to be changed."""
+        found = getattr(self.state, name)
         if name not in self._owned:
             self._owned.add(name)
-            setattr(self.state, name, getattr(self.state, name).copy())
-        return getattr(self.state, name)
+            found = found.copy()
+            setattr(self.state, name, found)
+        return found
 
     def frame(self, path: str) -> Frame:
         """The frame at `path`, ready to be changed; its dicts are to be replaced, not changed."""
+        if path in self._frames:
+            return self.state.frames[path]
         frames: dict[str, Frame] = self.own("frames")
-        mark = f"frame:{path}"
-        if mark not in self._owned:
-            frames[path] = Frame(*_of_frame(frames[path]))
-            self._owned.add(mark)
-        return frames[path]
+        frame = frames[path] = Frame(*_of_frame(frames[path]))
+        self._frames.add(path)
+        return frame
+
+    def add_frame(self, frame: Frame) -> None:
+        """A frame that was not there."""
+        self.own("frames")[frame.path] = frame
+        self._frames.add(frame.path)
+
+    def drop_frame(self, path: str) -> None:
+        """The frame is gone."""
+        del self.own("frames")[path]
+        for owned in (self._frames, self._accounts, self._monitors):
+            owned.discard(path)
 
     def intent(self, cmd: str) -> Intent:
         """The open intent of that id, ready to be changed."""
@@ -53,16 +72,16 @@ class Draft:
         """What was spent, ready to be changed."""
         if "spent" not in self._owned:
             self._owned.add("spent")
-            self.state.spent = copy(self.state.spent)
+            old = self.state.spent
+            self.state.spent = Spent(old.steps, old.tokens, old.cost, old.active_ms)
         return self.state.spent
 
     def account(self, home: str) -> Account:
         """What the child agent at `home` may use and has used, ready to be changed."""
         frame = self.frame(home)
-        mark = f"account:{home}"
-        if mark not in self._owned:
+        if home not in self._accounts:
             frame.account = copy(frame.account)
-            self._owned.add(mark)
+            self._accounts.add(home)
         assert frame.account is not None
         return frame.account
 
@@ -72,8 +91,7 @@ class Draft:
             found: dict[str, Json] = self.own("monitors")
             return found
         frame = self.frame(home)
-        mark = f"monitors:{home}"
-        if mark not in self._owned:
+        if home not in self._monitors:
             frame.monitors = frame.monitors.copy()
-            self._owned.add(mark)
+            self._monitors.add(home)
         return frame.monitors

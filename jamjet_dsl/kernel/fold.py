@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from jamjet_dsl import definition as d
-from jamjet_dsl.kernel import frames, outcomes
+from jamjet_dsl.kernel import frames, outcomes, versions
 from jamjet_dsl.kernel.budget import ZERO, amount, charge, count_step
 from jamjet_dsl.kernel.draft import Draft
 from jamjet_dsl.kernel.ids import base_of, frame_of, timer_id, visit_prefix
@@ -31,27 +31,32 @@ def apply(program: Program, state: RunState, event: Event) -> RunState:
 
     Raises KeyError for a kind of event that this version does not know.
     """
-    fold = _FOLDS[event.kind]
     draft = Draft(state)
+    fold_into(program, draft, event.seq, event.at_ms, event.kind, event.body)
+    return draft.state
+
+
+def fold_into(program: Program, draft: Draft, seq: int, at_ms: int, kind: str, body: Body) -> None:
+    """Folds one more event into a draft. Raises KeyError for a kind of event that this version does not know."""
     new = draft.state
-    new.seq = event.seq
-    _pass_time(draft, event)
-    fold(program, draft, event.body)
+    new.seq = seq
+    if at_ms > new.now_ms or kind == "resumed":
+        _pass_time(draft, at_ms, kind, body)
+    _FOLDS[kind](program, draft, body)
     if new.frames:
         _settle_down(program, draft)
-    return new
 
 
-def _pass_time(draft: Draft, event: Event) -> None:
+def _pass_time(draft: Draft, at_ms: int, kind: str, body: Body) -> None:
     """Moves the clock on. Time waiting for people or an operator, and downtime, is not active: nor is by how much a
     timer is noticed late, since nobody was there to notice it."""
     new = draft.state
-    now = max(event.at_ms, new.now_ms)
+    now = max(at_ms, new.now_ms)
     since, until = new.now_ms, now
-    if event.kind == "fired":
-        until = min(now, new.timers.get(event.body["id"], now))
-    elif event.kind == "resumed":
-        since = event.body.get("since_ms", now)
+    if kind == "fired":
+        until = min(now, new.timers.get(body["id"], now))
+    elif kind == "resumed":
+        since = body.get("since_ms", now)
     if new.frames and until > since:
         for home in agents(new):
             if not waits_for_people(new, home):
@@ -91,14 +96,18 @@ def _settle_down(program: Program, draft: Draft) -> None:
         return
     if new.parked is not None:
         new.status = "parked"
+    elif len(new.frames) == 1 and new.frames[""].phase in _BUSY:
+        new.status = "running"
     elif all(f.phase in _AT_REST or awaits_event(program, f) for f in new.frames.values()) and not _to_open(new):
         new.status = "waiting"
     else:
         new.status = "running"
-    for home in agents(new):
-        _active_timer(program, draft, home)
+    if program.meters_activity:
+        for home in agents(new):
+            _active_timer(program, draft, home)
 
 
+_BUSY = ("act", "leave", "confirm", "backoff")
 _AT_REST = ("ask", "wait", *_AROUND)
 
 
@@ -194,7 +203,7 @@ def _arrive(draft: Draft, frame: Frame, edge: str) -> None:
 def _assign(draft: Draft, frame: Frame, body: Body) -> None:
     """The variables: the bound outcome, the conversation's new messages, what was set. A frame other than the root
     keeps them for itself."""
-    if not body.keys() & _ASSIGNING:
+    if len(body) == _PLAIN or not body.keys() & _ASSIGNING:
         return
     outcome = frame.outcome
     values: dict[str, Any] = {}
@@ -218,6 +227,8 @@ def _assign(draft: Draft, frame: Frame, body: Body) -> None:
         frame.flags = {**frame.flags, **came}
 
 
+_PLAIN = 5
+"""How many fields a transition has that assigns nothing."""
 _ASSIGNING = {"bind", "binds", "append", "set", "from"}
 
 
@@ -513,5 +524,8 @@ _FOLDS: dict[str, Fold] = {
     "joined": frames.joined,
     "resumed": _nothing,
     "late": _nothing,
+    "forked": versions.forked,
+    "migrated": versions.migrated,
+    "recorded": _nothing,
     "snapshot": _nothing,
 }

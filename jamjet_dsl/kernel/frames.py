@@ -41,7 +41,7 @@ def begun(program: Program, draft: Draft, body: dict[str, Json]) -> None:
         key=body["key"],
         home=around.home if agent is None else path,
     )
-    draft.own("frames")[path] = frame
+    draft.add_frame(frame)
     told = around.opened or {}
     if agent is not None:
         _child(draft, frame, told)
@@ -99,7 +99,7 @@ def closed(program: Program, draft: Draft, body: dict[str, Json]) -> None:
     if frame.kind == UNDO:
         _taken_back(draft, frame, body)
     new.unresolved = [*new.unresolved, *body.get("unresolved", ())]
-    del draft.own("frames")[path]
+    draft.drop_frame(path)
     around = draft.frame(frame.parent or "")
     kept = {name: value for name, value in body.items() if name not in ("frame", "unresolved")}
     around.ended = {**around.ended, frame.key: kept}

@@ -286,9 +286,8 @@ def _may_answer(state: RunState, question: Question, by: str, roles: list[str], 
 def received(
     program: Program, state: RunState, name: str, payload_json: object, id: str, by: str | None = None
 ) -> Made:
-    """An event from outside. Raises JamError JAMR204 after the end, JAMR405 for an event that neither the agent nor one that
-    it is running takes,
-    JAMR406 for a payload that does not fit."""
+    """An event from outside. Raises JamError JAMR204 after the end, JAMR405 for an event that neither the agent nor one
+    that it is running takes, JAMR406 for a payload that does not fit."""
     _not_ended(state)
     known = dict(program.agent.events)
     for frame in state.frames.values():

@@ -54,37 +54,39 @@ def leave(program: Program, state: RunState, frame: Frame) -> list[Command]:
 
 
 def _succeeded(program: Program, state: RunState, frame: Frame) -> Record:
-    here = program.state(frame)
+    spot = program.spot(frame)
+    here = spot.here
     assert isinstance(here, d.State)
     way = Way(program, state, frame)
-    where = f"a `set` of `{here.name}`"
+    where = ""
     try:
-        way.take_outcome()
-        if frame.outcome is not None or here.action is None:
-            way.run(here.sets)  # not where an event ended a question or a wait: its action did not succeed
-        if frame.event is None:
+        if frame.outcome is not None:
+            way.take_outcome()
+        if spot.sets and (frame.outcome is not None or here.action is None):
+            way.run(spot.sets)  # not where an event ended a question or a wait: its action did not succeed
+        if frame.event is not None:
+            edge = next(e for e in spot.others["event"] if e.event == frame.event["name"])
+            way.take_event(edge)
+            return take(program, state, frame, edge, way)
+        if spot.takes and state.queue:
             event = interrupting(program, state, frame)
             if event is not None:
                 return event
-        else:
-            edge = next(e for e in edges_of(program, frame, "event") if e.event == frame.event["name"])
-            way.take_event(edge)
-            return take(program, state, frame, edge, way)
-        option = frame.outcome.get("option") if frame.outcome else None
-        for edge in here.edges:
-            where = f"the guard `{edge.id}` of `{here.name}`"
-            match edge.trigger:
-                case "option" if edge.option == option:
-                    return take(program, state, frame, edge, way)
-                case "always" | "otherwise" | "join":
-                    return take(program, state, frame, edge, way)
-                case "when" if edge.guard is not None and bool_of(program.evaluate(edge.guard, way.scope)):
-                    return take(program, state, frame, edge, way)
+        option = frame.outcome.get("option") if frame.outcome is not None else None
+        for exit in spot.exits:
+            where = exit.where
+            if exit.plain:
+                return take(program, state, frame, exit.edge, way)
+            if exit.guard is None:
+                if exit.option == option:
+                    return take(program, state, frame, exit.edge, way)
+            elif bool_of(exit.guard(way.scope.env)):
+                return take(program, state, frame, exit.edge, way)
         if frame.region:
             where = f"the value of `{here.name}`"
             return closed(frame, "done", **(way.worth(here.yields) if here.yields is not None else {}))
     except EvalError as error:
-        return _fault(frame, error.message, where)
+        return _fault(frame, error.message, where or f"a `set` of `{here.name}`")
     return _fault(frame, "no edge is left for this case", f"the guards of `{here.name}`")
 
 
@@ -97,18 +99,19 @@ def _fault(frame: Frame, message: str, where: str) -> Record:
 
 def take(program: Program, state: RunState, frame: Frame, edge: d.Edge, way: Way) -> Record:
     """Goes by an edge: to its target and through its block, or to where its limit sends it."""
-    limit_used = edge.limit is not None and frame.counters.get(f"{frame.state}/{edge.id}", 0) >= edge.limit
+    limited = edge.limit is not None
+    limit_used = limited and frame.counters.get(f"{frame.state}/{edge.id}", 0) >= (edge.limit or 0)
     if limit_used and edge.limit_to is None:
         return _no_way_on(frame, state, f"limit of `{edge.id}` in `{frame.state}`")
     target = edge.limit_to if limit_used else edge.target
     if target is None:
         return _leave_body(frame, edge, way)
-    if not limit_used:
+    if edge.sets and not limit_used:
         try:
-            way.run(edge.sets)
+            way.run(program.sets_of(program.plan(frame), edge))
         except EvalError as error:
             return _fault(frame, error.message, f"a `set` of the edge `{edge.id}` in `{frame.state}`")
-    return goto(program, state, frame, way, edge.id, target, over=limit_used, counted=edge.limit is not None)
+    return goto(program, state, frame, way, edge.id, target, over=limit_used, counted=limited)
 
 
 def _leave_body(frame: Frame, edge: d.Edge, way: Way) -> Record:
@@ -132,7 +135,7 @@ def goto(
     counted: bool = False,
 ) -> Record:
     """The transition, unless the action behind it does not fit under the limit of steps."""
-    if program.steps(frame, target):
+    if state.exceeded is None and program.steps(frame, target):
         home = out_of_steps(program, state, frame)
         if home is not None and not _is_exceeded(state, home):
             return exceeded(frame, "steps", home)

@@ -32,7 +32,7 @@ from jamjet_dsl.kernel.model import (
 )
 from jamjet_dsl.kernel.opening import begin_next, end_of, open_action, verdict
 from jamjet_dsl.kernel.program import FINALLY, WRITES, Program
-from jamjet_dsl.kernel.records import EVALUATION, closed, exceeded, fault, open_write, parked
+from jamjet_dsl.kernel.records import EVALUATION, closed, exceeded, fault, open_write, parked, reserve_body
 from jamjet_dsl.kernel.scope import ATTESTED, UNTRUSTED, scope_of
 from jamjet_dsl.kernel.values import EvalError, to_journal
 from jamjet_dsl.kernel.way import Way
@@ -74,11 +74,11 @@ def decide(program: Program, state: RunState) -> list[Command]:
         return []
     for body in state.overruns:
         return [Record("overrun", body)]
-    for home in _agents(state):
-        budget = program.plan(state.frames[home]).agent.budget
-        level = warn_level(budget, state, home) if budget is not None and budget.warn_percent is not None else None
-        if level is not None:
-            return [Record("spent", level)]
+    if program.warns:
+        for home in _agents(state):
+            level = warn_level(program.plan(state.frames[home]).agent.budget, state, home)
+            if level is not None:
+                return [Record("spent", level)]
     if state.diverted == "cancel":
         return _cancelled(program, state)
     if state.parked is not None:
@@ -281,7 +281,7 @@ def _confirming(program: Program, state: RunState, frame: Frame) -> Command:
         if question is not None:
             return question
     if frame.call is not None and frame.call["key"] is not None and state.diverted is None:
-        return Record("recovered", {"cmd": cmd, "how": "key"})
+        return Record("recovered", {"cmd": cmd, "how": "key", "usage": reserve_body(intent.reserve)})
     return Record("in_doubt", {"cmd": cmd, "why": "the process ended before its outcome was known"})
 
 
@@ -408,9 +408,9 @@ def _divert(program: Program, state: RunState, frame: Frame, edge: str, target: 
     done = frame.outcome is not None and frame.outcome["kind"] in ("ok", "answered")
     way.take_outcome()
     if isinstance(here, d.State) and frame.fault is None and (done or here.action is None):
-        kept = (way.scope, dict(way.sets), dict(way.appended), dict(way.flags))
+        kept = (way.scope.nested({}), dict(way.sets), dict(way.appended), dict(way.flags))
         try:
-            way.run(here.sets)
+            way.run(program.spot(frame).sets)
         except EvalError:
             way.scope, way.sets, way.appended, way.flags = kept
     return way.moved(edge, target)

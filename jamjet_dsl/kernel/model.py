@@ -53,8 +53,8 @@ Journal bodies are JSON in the journal form of `kernel.values` (exact and self-d
 | late | cmd, result?, error? | an outcome that came after the run had moved on |
 | finished | status, state, output, unresolved? | the last event: completed, failed or cancelled |
 | snapshot | state_digest | a snapshot was stored beside the journal |
-| resumed | owner?, since_ms? | a process took the run over: the time before (before since_ms, if it watched the run from |
-|  | | then on) does not count as active |
+| resumed | owner?, since_ms? | a process took the run over: the time before does not count as active (that before |
+|  | | since_ms, if it watched the run from then on) |
 | recovered | cmd, how, usage | an effect without outcome was found at that: `again`, `confirm` or `key` |
 | faulted | frame, cmd, error, message, where | an expression failed: of a guard, a set, an output, an argument |
 | opened | cmd, and one of: | an action is to be carried out by frames of its own |
@@ -63,6 +63,9 @@ Journal bodies are JSON in the journal form of `kernel.values` (exact and self-d
 | begun | frame, cmd, key, kind, state, agent?, doubt?, undo? | one frame was opened |
 | closed | frame, how, value?, from?, error?, message?, unresolved? | a frame is done, skipped, failed or cancelled |
 | joined | cmd, how, result?, results?, from?, error?, message? | what was opened has its outcome: ok or failed |
+| forked | definition, source, agent, origin, whole, set?, by | the first event of a fork: the state it goes on from |
+| recorded | cmd, calls, outcome, and its result or error | what the fork's original got: its calls are off |
+| migrated | from, to, by, and what changes | from here on the run is of another version; see `kernel.versions` |
 
 `moved` also has: `append` {variable: items added to a conversation}, `from` {variable: provenance flags}, `counted`
 (the edge has a limit and this counts), `over` (its limit was used up, so its `else` was taken). `bind` is a name: the
@@ -387,3 +390,5 @@ class RunState:
     parked: dict[str, Json] | None = None
     output: dict[str, Any] | None = None
     final_state: str | None = None
+    origin: dict[str, Json] | None = None
+    """Of a fork: run, seq and hash of the event that it goes on after, and whether it is live."""

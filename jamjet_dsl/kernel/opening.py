@@ -16,7 +16,7 @@ from jamjet_dsl.kernel.ids import action_id, child_path, frame_of
 from jamjet_dsl.kernel.model import Command, Frame, Intent, Json, Record, RunState
 from jamjet_dsl.kernel.program import FINALLY, UNDO, Plan, Program
 from jamjet_dsl.kernel.records import exceeded, failed, fault
-from jamjet_dsl.kernel.scope import Scope, scope_of
+from jamjet_dsl.kernel.scope import Scope, scope_of, scope_with
 from jamjet_dsl.kernel.values import EvalError, from_journal, from_public, to_journal
 
 # ---- opening
@@ -74,7 +74,7 @@ def _child(
         if var.init is None:
             continue
         try:
-            first[var.name] = names[var.name] = program.evaluate(var.init, Scope({**scope.env, **names}, {}))
+            first[var.name] = names[var.name] = program.evaluate(var.init, scope_with(program, state, frame, names))
         except EvalError as error:
             return fault(frame, "InvalidInput", error.message, f"the initial value of `{var.name}`")
     limits, caps = carve(program, state, frame, plan.agent.budget, action.budget)

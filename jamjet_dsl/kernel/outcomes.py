@@ -41,8 +41,10 @@ def end_action(draft: Draft, frame: Frame, outcome: dict[str, Json]) -> None:
     """The action of the frame's visit has ended like this; an edge is chosen next."""
     frame.outcome = {**outcome, "at_ms": draft.state.now_ms}
     frame.phase = "leave"
-    _drop_timers(draft, visit_prefix(frame))
-    _close_questions(draft, frame)
+    if draft.state.timers:
+        _drop_timers(draft, visit_prefix(frame))
+    if draft.state.questions:
+        _close_questions(draft, frame)
 
 
 def _close_questions(draft: Draft, frame: Frame) -> None:
@@ -255,12 +257,14 @@ def close_visit(program: Program, draft: Draft, frame: Frame) -> None:
         if tool is not None:
             args = _args(frame.call) if frame.call is not None else {}
             monitors.count(program, draft, frame.path, "failed", tool, args)
-    _drop_timers(draft, prefix)
-    for cmd, intent in list(new.intents.items()):
+    if new.timers:
+        _drop_timers(draft, prefix)
+    for cmd, intent in list(new.intents.items()) if new.intents else ():
         if cmd.startswith(prefix) and intent.unsettled != "doubt":
             _release(program, draft, intent)
             del draft.own("intents")[cmd]
-    _close_questions(draft, frame)
+    if new.questions:
+        _close_questions(draft, frame)
 
 
 def enough(state: RunState, question: Question, approvals: list[dict[str, Json]]) -> bool:

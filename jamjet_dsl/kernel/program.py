@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.kernel.budget import Caps, caps_of
@@ -34,6 +34,9 @@ class Plan:
         self.handlers: dict[str, list[d.HandlerDef]] = {}
         for handler in agent.handlers:
             self.handlers.setdefault(handler.trigger, []).append(handler)
+        self.dockets: dict[str, Any] = {}
+        """By tool, what the policy has to say of it: see `rules.docket_of`."""
+        self._closures: dict[int, Evaluator] = {}
         self.regions: dict[str, dict[str, d.State | d.Final]] = {}
         self.starts: dict[str, str] = {}
         self._add("", agent.body)
@@ -56,6 +59,23 @@ class Plan:
                     self._add(f"{place}/{branch.name}", branch.body)
             elif isinstance(action, d.Each):
                 self._add(f"{place}/each", action.body)
+
+    def closure(self, expr: d.ExprJson) -> Evaluator:
+        """What evaluates an expression of the agent's policy, compiled on first use."""
+        closure = self._closures.get(id(expr))
+        if closure is None:
+            closure = self._closures[id(expr)] = compile_expr(expr, self.defn.fns)
+        return closure
+
+    def budgets(self) -> Iterator[d.Budget]:
+        """The agent's budget, and those that it gives to agents it runs."""
+        if self.agent.budget is not None:
+            yield self.agent.budget
+        for states in self.regions.values():
+            for state in states.values():
+                action = state.action if isinstance(state, d.State) else None
+                if isinstance(action, d.RunAgent) and action.budget is not None:
+                    yield action.budget
 
     @cached_property
     def types(self) -> dict[str, d.Type]:
@@ -99,6 +119,40 @@ class Plan:
         return {a.bind: a.chat for a in actions if isinstance(a, d.Think) and a.bind and a.chat and a.tools}
 
 
+class Setting(NamedTuple):
+    """A `set`, looked at once. `more` evaluates what `set xs = xs + more` adds; `ranged`: its type has a range."""
+
+    name: str
+    fields: tuple[str, ...]
+    value: Evaluator
+    reads: frozenset[str]
+    more: Evaluator | None
+    ranged: bool
+
+
+class Exit(NamedTuple):
+    """An edge, looked at once: `guard` of a `when`, `option` of an answer; `plain` where nothing is asked."""
+
+    edge: d.Edge
+    plain: bool
+    guard: Evaluator | None
+    option: str | None
+    where: str
+    sets: tuple[Setting, ...]
+
+
+class Spot(NamedTuple):
+    """A state, looked at once. `exits` are the edges that may be taken after a success, `others` all by trigger."""
+
+    here: d.State | d.Final
+    action: d.Action | None
+    sets: tuple[Setting, ...]
+    exits: tuple[Exit, ...]
+    others: dict[str, list[d.Edge]]
+    takes: frozenset[str]
+    """The events from outside that an edge takes."""
+
+
 class Program:
     """A definition ready to be decided on. Make one with `Program.of`."""
 
@@ -109,6 +163,12 @@ class Program:
         self.plans = {name: Plan(defn, agent) for name, agent in defn.agents.items() if name != defn.main}
         self._closures: dict[int, Evaluator] = {}
         self._reads: dict[int, frozenset[str]] = {}
+        self._spots: dict[tuple[str, str, str], Spot] = {}
+        self._settings: dict[int, tuple[Setting, ...]] = {}
+        budgets = [budget for plan in (self.main, *self.plans.values()) for budget in plan.budgets()]
+        self.warns = any(budget.warn_percent is not None for budget in budgets)
+        self.meters_activity = any(budget.limits.active_ms is not None for budget in budgets)
+        self.redacts = any(rule.kind == "redact" for rule in self.agent.rules or ())
 
     @classmethod
     def of(cls, defn: d.Definition) -> Program:
@@ -124,14 +184,63 @@ class Program:
         """The agent that a frame runs."""
         return self.plans[frame.agent] if frame.agent else self.main
 
+    def spot(self, frame: Frame) -> Spot:
+        """The state that a frame is in, ready for use."""
+        key = (frame.agent, frame.region, frame.state)
+        spot = self._spots.get(key)
+        if spot is None:
+            spot = self._spots[key] = self._look_at(self.plan(frame), frame)
+        return spot
+
+    def _look_at(self, plan: Plan, frame: Frame) -> Spot:
+        here = plan.regions[frame.region][frame.state]
+        if isinstance(here, d.Final):
+            return Spot(here, None, (), (), {}, frozenset())
+        others: dict[str, list[d.Edge]] = {}
+        for edge in here.edges:
+            others.setdefault(edge.trigger, []).append(edge)
+        exits = tuple(
+            Exit(
+                edge,
+                edge.trigger in ("always", "otherwise", "join"),
+                None if edge.guard is None else self.closure(edge.guard),
+                edge.option,
+                f"the guard `{edge.id}` of `{here.name}`",
+                self._sets(plan, edge.sets),
+            )
+            for edge in here.edges
+            if edge.trigger in ("always", "otherwise", "join", "when", "option")
+        )
+        takes = frozenset(edge.event for edge in others.get("event", ()) if edge.event is not None)
+        return Spot(here, here.action, self._sets(plan, here.sets), exits, others, takes)
+
+    def _sets(self, plan: Plan, sets: Iterable[d.SetDef]) -> tuple[Setting, ...]:
+        found = []
+        for item in sets:
+            name, *fields = item.path
+            type_ = plan.types.get(name)
+            more = None
+            if not fields and isinstance(type_, d.ListType) and item.value[0] == "+" and item.value[1] == ["var", name]:
+                more = self.closure(item.value[2])
+            ranged = type_ is not None and self.bounded(type_)
+            value = self.closure(item.value)
+            found.append(Setting(name, tuple(fields), value, self.reads(item.value), more, ranged))
+        return tuple(found)
+
+    def sets_of(self, plan: Plan, edge: d.Edge) -> tuple[Setting, ...]:
+        """The block of an edge, ready for use."""
+        known = self._settings.get(id(edge))
+        if known is None:
+            known = self._settings[id(edge)] = self._sets(plan, edge.sets)
+        return known
+
     def state(self, frame: Frame) -> d.State | d.Final:
         """The state that a frame is in."""
-        return self.plan(frame).regions[frame.region][frame.state]
+        return self.spot(frame).here
 
     def action(self, frame: Frame) -> d.Action | None:
         """The action of the state that a frame is in; None for a state without one and for a final."""
-        state = self.state(frame)
-        return state.action if isinstance(state, d.State) else None
+        return self.spot(frame).action
 
     def label(self, frame: Frame) -> str:
         """What people call the state that a frame is in. The one state of a plain body has no name of its own: it is
@@ -142,18 +251,22 @@ class Program:
         return next((part for part in reversed(parts) if part not in (PLAIN, "each")), frame.state)
 
     def evaluate(self, expr: d.ExprJson, scope: Scope) -> Any:
-        """The value of an expression. Raises EvalError. The closure is compiled on first use and kept: expressions
-        belong to the definition, which lives as long as the program, so their identity is a safe key."""
+        """The value of an expression. Raises EvalError."""
+        return self.closure(expr)(scope.env)
+
+    def closure(self, expr: d.ExprJson) -> Evaluator:
+        """What evaluates an expression. It is compiled on first use and kept: expressions belong to the definition,
+        which lives as long as the program, so their identity is a safe key."""
         closure = self._closures.get(id(expr))
         if closure is None:
             closure = self._closures[id(expr)] = compile_expr(expr, self.defn.fns)
-        return closure(scope.env)
+        return closure
 
     def reads(self, expr: d.ExprJson) -> frozenset[str]:
         """The variables, inputs and roots that an expression reads."""
         known = self._reads.get(id(expr))
         if known is None:
-            known = self._reads[id(expr)] = frozenset(_variables(expr))
+            known = self._reads[id(expr)] = reads_of(expr)
         return known
 
     @cached_property
@@ -245,6 +358,11 @@ def _variables(expr: d.ExprJson) -> Iterator[str]:
     for node in _nodes([expr]):
         if node[0] == "var" and len(node) == 2:
             yield node[1]
+
+
+def reads_of(expr: d.ExprJson) -> frozenset[str]:
+    """The variables, inputs and roots that an expression reads."""
+    return frozenset(_variables(expr))
 
 
 def matches(defn: d.Definition, tools: d.ToolSetDef | None, tool: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jamjet_dsl import definition as d
@@ -119,10 +119,9 @@ def _failing(frame: Frame) -> bool:
     return frame.outcome is None or frame.outcome["kind"] == "failed"
 
 
-def edges_of(program: Program, frame: Frame, trigger: str) -> list[d.Edge]:
+def edges_of(program: Program, frame: Frame, trigger: str) -> Sequence[d.Edge]:
     """The frame's state's edges with that trigger, in order."""
-    state = program.state(frame)
-    return [edge for edge in state.edges if edge.trigger == trigger] if isinstance(state, d.State) else []
+    return program.spot(frame).others.get(trigger, ())
 
 
 def called_tool(program: Program, state: RunState, frame: Frame) -> str | None:

@@ -18,9 +18,7 @@ from jamjet_dsl.kernel.program import WRITES, Program
 from jamjet_dsl.kernel.records import reserve_body
 
 
-def recover(
-    program: Program, state: RunState, owner: str | None = None, since_ms: int | None = None
-) -> list[Record]:
+def recover(program: Program, state: RunState, owner: str | None = None, since_ms: int | None = None) -> list[Record]:
     """The records to append, in order, when a process takes over a run: `resumed`, then one for every open intent.
 
     `since_ms` is when the process began to watch the run, which was at rest. Nothing for a run that has ended or has

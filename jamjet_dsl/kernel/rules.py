@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.kernel import monitors
 from jamjet_dsl.kernel.model import Grant, Json, RunState
-from jamjet_dsl.kernel.program import Plan, Program
+from jamjet_dsl.kernel.program import Plan, Program, matches, reads_of
 from jamjet_dsl.kernel.scope import Scope, bool_of, monitors_at
 from jamjet_dsl.kernel.values import EvalError, Money, from_journal, to_journal
 
@@ -86,22 +86,73 @@ def decide(
     is `undoing` needs no approval and counts under no limit.
     """
     plan = plan_at(program, state, home)
-    rules = plan.agent.rules
-    inner = scope.nested({"args": dict(args)})
-    applicable = [(i, r) for i, r in enumerate(rules or ()) if r.tools is None or program.matches(r.tools, tool)]
-    facts = _facts(program, plan, state, home, inner, cmd, tool, applicable)
-    if isinstance(facts, Missing):
-        return facts
-    inner = inner.nested(facts[0])
-    judge = _Judge(program, plan, state, home, inner, tool, undoing)
-    for index, rule in applicable:
-        judge.rule(index, rule)
-    judge.limited_by_all()
-    decision = judge.join()
-    decision = replace(decision, facts=facts[1])
+    docket = docket_of(plan, tool)
+    if docket.fixed is not None and not undoing:
+        decision = docket.fixed
+    else:
+        inner = scope.nested({"args": dict(args)})
+        facts = _facts(plan, state, home, inner, cmd, docket)
+        if isinstance(facts, Missing):
+            return facts
+        judge = _Judge(program, plan, state, home, inner.nested(facts[0]), tool, undoing)
+        for index, rule in docket.rules:
+            judge.rule(index, rule)
+        judge.limited_by_all()
+        decision = replace(judge.join(undoing), facts=facts[1])
     if decision.verdict != "needs_approval":
         return decision
     return _with_grants(decision, state, home, grants, offered)
+
+
+class Docket(NamedTuple):
+    """What a policy has to say of one tool, looked at once: its rules, its limits, the facts they read in the order of
+    the program, and the decision itself where it depends on nothing."""
+
+    rules: tuple[tuple[int, d.Rule], ...]
+    limits: tuple[tuple[int, d.LimitDef], ...]
+    facts: tuple[d.Rule, ...]
+    fixed: Decision | None
+
+
+def docket_of(plan: Plan, tool: str) -> Docket:
+    """The docket of a tool, made on first use."""
+    known: Docket | None = plan.dockets.get(tool)
+    if known is None:
+        known = plan.dockets[tool] = _docket(plan, tool)
+    return known
+
+
+def _docket(plan: Plan, tool: str) -> Docket:
+    rules = plan.agent.rules or ()
+    applicable = tuple((i, r) for i, r in enumerate(rules) if r.tools is None or matches(plan.defn, r.tools, tool))
+    limits = tuple(
+        (i, r.limit) for i, r in enumerate(rules) if r.limit is not None and matches(plan.defn, r.limit.tools, tool)
+    )
+    wanted = set().union(*(_read_by(r) for _, r in applicable), *(_read_by(rules[i]) for i, _ in limits))
+    for rule in reversed(rules):
+        if rule.kind == "fact" and rule.name in wanted and rule.call is not None:  # a fact may need those before it
+            wanted = wanted.union(*(reads_of(expr) for expr in rule.call.args.values()))
+    facts = tuple(
+        r
+        for r in rules
+        if r.kind == "fact" and r.call is not None and r.name in wanted and matches(plan.defn, r.tools, tool)
+    )
+    fixed = None
+    simple = all(r.kind in ("allow", "forbid", "fact", "redact") and r.when is None for _, r in applicable)
+    if simple and not limits and not facts:
+        fixed = _fixed(plan, tool, applicable)
+    return Docket(applicable, limits, facts, fixed)
+
+
+def _fixed(plan: Plan, tool: str, applicable: Sequence[tuple[int, d.Rule]]) -> Decision:
+    """The decision on a tool of which every rule says the same whatever happens."""
+    verdicts = Verdicts(tool, plan.defn.tools[tool].effect)
+    for index, rule in applicable:
+        if rule.kind == "allow":
+            verdicts.allow(index, rule)
+        elif rule.kind == "forbid":
+            verdicts.forbid(index)
+    return verdicts.join()
 
 
 def plan_at(program: Program, state: RunState, home: str) -> Plan:
@@ -118,8 +169,49 @@ def limits_of(
     return tuple(judge.limits)
 
 
-class _Judge:
-    """Collects what the rules say of one call."""
+class Verdicts:
+    """What the rules say of one call, and what follows from all of it."""
+
+    def __init__(self, tool: str, effect: str) -> None:
+        self.tool = tool
+        self.effect = effect
+        self.allowing: list[int] = []
+        self.waived = False
+        self.denials: list[tuple[int, str]] = []
+        self.needs: list[tuple[int, dict[str, Json]]] = []
+        self.limits: list[tuple[int, str, str]] = []
+
+    def allow(self, index: int, rule: d.Rule) -> None:
+        """A rule allows the call."""
+        self.allowing.append(index)
+        self.waived = self.waived or rule.because is not None
+
+    def forbid(self, index: int) -> None:
+        """A rule forbids the call."""
+        self.denials.append((index, f"`{self.tool}` is forbidden"))
+
+    def join(self, undoing: bool = False) -> Decision:
+        """Allowed, unless something restricts; the strongest restriction wins."""
+        if self.denials:
+            denials = sorted(self.denials)
+            return Decision("denied", tuple(sorted({i for i, _ in denials})), "; ".join(r for _, r in denials))
+        if not self.allowing:
+            return Decision("denied", (), f"no rule allows `{self.tool}` with these arguments")
+        needs = [] if undoing else sorted(self.needs, key=lambda item: item[0])
+        limits = tuple(self.limits)
+        if needs:
+            wanted = " and ".join(_in_words(need) for _, need in needs)
+            indices, open_ = tuple(i for i, _ in needs), tuple(n for _, n in needs)
+            return Decision("needs_approval", indices, f"needs {wanted}", open_, limits=limits)
+        allowing = tuple(self.allowing)
+        if self.effect == "irreversible" and not (self.waived or undoing):
+            reason = "an irreversible call needs an approval"
+            return Decision("needs_approval", allowing, reason, ({"ask": None},), limits=limits)
+        return Decision("allowed", allowing, f"`{self.tool}` is allowed", limits=limits)
+
+
+class _Judge(Verdicts):
+    """Collects what the rules say of one call, here and now."""
 
     def __init__(
         self,
@@ -131,18 +223,13 @@ class _Judge:
         tool: str,
         undoing: bool = False,
     ) -> None:
+        super().__init__(tool, program.defn.tools[tool].effect)
         self.program = program
         self.plan = plan
         self.state = state
         self.monitors = monitors_at(state, home)
         self.undoing = undoing
         self.scope = scope
-        self.tool = tool
-        self.allowing: list[int] = []
-        self.waived = False
-        self.denials: list[tuple[int, str]] = []
-        self.needs: list[tuple[int, dict[str, Json]]] = []
-        self.limits: list[tuple[int, str, str]] = []
 
     def rule(self, index: int, rule: d.Rule) -> None:
         """Adds what one matching rule says; a failing condition denies."""
@@ -155,11 +242,10 @@ class _Judge:
         match rule.kind:
             case "allow":
                 if self._holds(rule.when, self.scope):
-                    self.allowing.append(index)
-                    self.waived = self.waived or rule.because is not None
+                    self.allow(index, rule)
             case "forbid":
                 if self._holds(rule.when, self.scope):
-                    self.denials.append((index, f"`{self.tool}` is forbidden"))
+                    self.forbid(index)
             case "require_read":
                 self._read(index, rule)
             case "require_any":
@@ -219,11 +305,9 @@ class _Judge:
 
     def limited_by_all(self) -> None:
         """Adds what every `limit` for the tool says."""
-        if self.undoing:
-            return
-        for index, rule in enumerate(self.plan.agent.rules or ()):
-            if rule.limit is not None and self.program.matches(rule.limit.tools, self.tool):
-                self.limited(index, rule.limit)
+        if not self.undoing:
+            for index, limit in docket_of(self.plan, self.tool).limits:
+                self.limited(index, limit)
 
     def limited(self, index: int, limit: d.LimitDef) -> None:
         """Denies what a `limit` has no room for, and notes what the call counts."""
@@ -247,34 +331,6 @@ class _Judge:
             self.limits.append((index, group, str(size)))
         except EvalError as error:
             self.denials.append((index, f"the limit has no value: {error.message}"))
-
-    def join(self) -> Decision:
-        """Allowed, unless something restricts; the strongest restriction wins."""
-        if self.denials:
-            denials = sorted(self.denials)
-            return Decision("denied", tuple(sorted({i for i, _ in denials})), "; ".join(r for _, r in denials))
-        if not self.allowing:
-            return Decision("denied", (), f"no rule allows `{self.tool}` with these arguments")
-        needs = [] if self.undoing else sorted(self.needs, key=lambda item: item[0])
-        limits = tuple(self.limits)
-        if needs:
-            wanted = " and ".join(_in_words(need) for _, need in needs)
-            return Decision(
-                "needs_approval",
-                tuple(i for i, _ in needs),
-                f"needs {wanted}",
-                tuple(n for _, n in needs),
-                limits=limits,
-            )
-        if self.program.defn.tools[self.tool].effect == "irreversible" and not (self.waived or self.undoing):
-            return Decision(
-                "needs_approval",
-                tuple(self.allowing),
-                "an irreversible call needs an approval",
-                ({"ask": None},),
-                limits=limits,
-            )
-        return Decision("allowed", tuple(self.allowing), f"`{self.tool}` is allowed", limits=limits)
 
 
 def _number(value: Any) -> Decimal:
@@ -344,34 +400,20 @@ def counts(state: RunState, need: Mapping[str, Json], person: Mapping[str, Json]
 
 
 def _facts(
-    program: Program,
-    plan: Plan,
-    state: RunState,
-    home: str,
-    scope: Scope,
-    cmd: str,
-    tool: str,
-    applicable: Sequence[tuple[int, d.Rule]],
+    plan: Plan, state: RunState, home: str, scope: Scope, cmd: str, docket: Docket
 ) -> tuple[dict[str, Any], dict[str, Json]] | Missing:
     """The facts that the rules for this call read: values by name and what was read, or the first one missing.
 
     A fact that could not be read has no value, so every condition that needs it denies the call.
     """
-    wanted = set().union(*(_read_by(program, rule) for _, rule in applicable)) if applicable else set()
-    for rule in plan.agent.rules or ():
-        if rule.limit is not None and program.matches(rule.limit.tools, tool):
-            wanted |= _read_by(program, rule)
-    for rule in reversed(plan.agent.rules or ()):
-        if rule.kind == "fact" and rule.name in wanted and rule.call is not None:  # a fact may need those before it
-            wanted = wanted.union(*(program.reads(expr) for expr in rule.call.args.values()))
     values: dict[str, Any] = {}
     shown: dict[str, Json] = {}
-    for rule in plan.agent.rules or ():
+    for rule in docket.facts:
         call = rule.call
-        if rule.kind != "fact" or call is None or rule.name not in wanted or not program.matches(rule.tools, tool):
-            continue
+        assert call is not None
         try:
-            args = {name: program.evaluate(expr, scope.nested(values)) for name, expr in call.args.items()}
+            around = scope.nested(values).env
+            args = {name: plan.closure(expr)(around) for name, expr in call.args.items()}
         except EvalError:
             continue
         key = fact_key(home, rule.name or "", args)
@@ -396,8 +438,8 @@ def _fresh(rule: d.Rule, known: Mapping[str, Json], now_ms: int, cmd: str) -> bo
     return rule.within_ms is not None and "error" not in known and now_ms - int(known["at_ms"]) <= rule.within_ms
 
 
-def _read_by(program: Program, rule: d.Rule) -> frozenset[str]:
-    return frozenset().union(*(program.reads(expr) for expr in _expressions(rule)))
+def _read_by(rule: d.Rule) -> frozenset[str]:
+    return frozenset().union(*(reads_of(expr) for expr in _expressions(rule)))
 
 
 def _expressions(rule: d.Rule) -> Iterator[d.ExprJson]:

@@ -15,25 +15,93 @@ if TYPE_CHECKING:
 
 ATTESTED, UNTRUSTED = "attested", "untrusted"
 NONE: frozenset[str] = frozenset()
+_NOWHERE: Mapping[str, frozenset[str]] = {}
+
+
+class Env(dict[str, Any]):
+    """Names and their values. What a run knows of itself (`spent`, `budget`, `now`, …) is made when it is first asked
+    for: most expressions never ask."""
+
+    __slots__ = ("roots", "scope")
+    roots: Roots
+    scope: Scope
+
+    def __missing__(self, name: str) -> Any:
+        value = self[name] = self.roots.of(name, self.scope)
+        return value
+
+    def copy(self) -> Env:
+        """The same names, to be changed."""
+        made = Env(self)
+        made.roots, made.scope = self.roots, self.scope
+        return made
+
+
+class Roots:
+    """What the expressions of an agent can name beside inputs and variables."""
+
+    __slots__ = ("frame", "program", "state")
+
+    def __init__(self, program: Program, state: RunState, frame: Frame) -> None:
+        self.program = program
+        self.state = state
+        self.frame = frame
+
+    def of(self, name: str, scope: Scope) -> Any:
+        """The root of that name. Raises KeyError for a name that is none."""
+        state, home = self.state, self.frame.home
+        match name:
+            case "run":
+                return {"id": run_id_of(state, home)}
+            case "principal":
+                return state.principal
+            case "spent":
+                return spent_record(self.program, state, home)
+            case "budget":
+                return budget_record(self.program, state, home)
+            case "undo":
+                return {"failed": [entry["text"] for entry in state.undo_failed if entry["home"] == home]}
+            case "now":
+                return Timestamp.of_ms(state.now_ms)
+            case "$calls":
+                counts = monitors_at(state, home)
+                return lambda tool: monitors.calls(counts, tool)
+            case "$history":
+                counts = monitors_at(state, home)
+                return lambda kind, tool, args: monitors.history(counts, kind, tool, args)
+            case "$attested":
+                return scope.asks(ATTESTED)
+            case "$untrusted":
+                return scope.asks(UNTRUSTED)
+        raise KeyError(name)
 
 
 class Scope:
-    """An environment and the provenance of its names. Never changed: `nested` makes a larger one."""
+    """An environment and the provenance of its names. `nested` makes a larger one and leaves it as it is."""
 
     __slots__ = ("env", "provenance")
 
     def __init__(self, env: dict[str, Any], provenance: Mapping[str, frozenset[str]]) -> None:
         self.env = env
         self.provenance = provenance
-        env["$attested"] = self._asks(ATTESTED)
-        env["$untrusted"] = self._asks(UNTRUSTED)
+        if isinstance(env, Env):
+            env.scope = self
+        else:
+            env["$attested"] = self.asks(ATTESTED)
+            env["$untrusted"] = self.asks(UNTRUSTED)
 
     def nested(self, names: Mapping[str, Any], provenance: Mapping[str, frozenset[str]] | None = None) -> Scope:
         """The same with more names. A path such as `args.amount` may have provenance of its own."""
-        return Scope({**self.env, **names}, {**self.provenance, **(provenance or {})})
+        env = self.env.copy()
+        env.update(names)
+        env.pop("$attested", None)
+        env.pop("$untrusted", None)
+        return Scope(env, {**self.provenance, **provenance} if provenance else self.provenance)
 
     def flags(self, names: Iterable[str]) -> frozenset[str]:
         """The provenance of a value made of these names: attested if all are, untrusted if any is."""
+        if not self.provenance:
+            return NONE
         found = [self.provenance.get(name, NONE) for name in names]
         if not found:
             return NONE
@@ -41,7 +109,9 @@ class Scope:
         untrusted = UNTRUSTED if any(UNTRUSTED in flags for flags in found) else None
         return frozenset(flag for flag in (attested, untrusted) if flag)
 
-    def _asks(self, flag: str) -> Callable[[tuple[str | int, ...]], bool | None]:
+    def asks(self, flag: str) -> Callable[[tuple[str | int, ...]], bool | None]:
+        """Whether what stands at a path came from there; None for what has no value."""
+
         def ask(path: tuple[str | int, ...]) -> bool | None:
             if path[0] not in self.env:
                 return None
@@ -55,20 +125,20 @@ class Scope:
 def scope_of(program: Program, state: RunState, frame: Frame) -> Scope:
     """What a state's expressions see: inputs, variables and the roots of a run. A branch or an item sees what its
     agent had set when it was opened, and over it what it has set itself."""
-    home = frame.home
-    counts = monitors_at(state, home)
     names, provenance = _names(state, frame)
-    env: dict[str, Any] = {
-        **names,
-        "run": {"id": run_id_of(state, home)},
-        "principal": state.principal,
-        "spent": spent_record(program, state, home),
-        "budget": budget_record(program, state, home),
-        "undo": {"failed": [entry["text"] for entry in state.undo_failed if entry["home"] == home]},
-        "now": Timestamp.of_ms(state.now_ms),
-        "$calls": lambda tool: monitors.calls(counts, tool),
-        "$history": lambda kind, tool, args: monitors.history(counts, kind, tool, args),
-    }
+    return scope_with(program, state, frame, names, provenance)
+
+
+def scope_with(
+    program: Program,
+    state: RunState,
+    frame: Frame,
+    names: Mapping[str, Any],
+    provenance: Mapping[str, frozenset[str]] = _NOWHERE,
+) -> Scope:
+    """Names of one's own choice, and the roots of a run."""
+    env = Env(names)
+    env.roots = Roots(program, state, frame)
     return Scope(env, provenance)
 
 

@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from jamjet_dsl import definition as d
+from jamjet_dsl.kernel.expr import Evaluator
 from jamjet_dsl.kernel.ids import action_id
 from jamjet_dsl.kernel.model import Frame, Json, Record, RunState
-from jamjet_dsl.kernel.program import Program
+from jamjet_dsl.kernel.program import Program, Setting
 from jamjet_dsl.kernel.scope import ATTESTED, NONE, UNTRUSTED, Scope, scope_of
 from jamjet_dsl.kernel.values import EvalError, from_journal, from_public, to_journal, to_public
 
@@ -20,11 +21,12 @@ from jamjet_dsl.kernel.values import EvalError, from_journal, from_public, to_jo
 class Way:
     """The variables as they are on the way from one state to the next."""
 
+    __slots__ = ("appended", "bind", "binds", "flags", "frame", "program", "scope", "sets", "state")
+
     def __init__(self, program: Program, state: RunState, frame: Frame) -> None:
         self.program = program
         self.state = state
         self.frame = frame
-        self.types = program.plan(frame).types
         self.scope: Scope = scope_of(program, state, frame)
         self.bind: str | None = None
         self.binds: list[str] = []
@@ -34,8 +36,11 @@ class Way:
 
     def take_outcome(self) -> None:
         """Binds the action's result to its name and tells the conversation what came of it."""
-        action, outcome = self.program.action(self.frame), self.frame.outcome
-        if action is None or outcome is None:
+        outcome = self.frame.outcome
+        if outcome is None:
+            return
+        action = self.program.action(self.frame)
+        if action is None:
             return
         chat = self.program.chat_of(self.frame, action)
         if chat is not None:
@@ -58,7 +63,7 @@ class Way:
         assert self.frame.event is not None
         if edge.bind is not None:
             value = from_journal(self.frame.event["payload"])
-            self._assign(edge.bind, value, NONE, journaled=edge.bind in self.types)
+            self._assign(edge.bind, value, NONE, journaled=edge.bind in self.program.plan(self.frame).types)
 
     def _tell(self, chat: str, items: list[Json], flag: str | None) -> None:
         self.appended[chat] = items
@@ -67,62 +72,61 @@ class Way:
         old = self.scope.env.get(chat) or []
         self._assign(chat, [*old, *(from_journal(item) for item in items)], flags, journaled=False)
 
-    def run(self, sets: Iterable[d.SetDef]) -> None:
+    def run(self, sets: Iterable[Setting]) -> None:
         """Runs `set`s in order; each sees what the ones before it have set. Raises EvalError."""
         for item in sets:
-            name, *fields = item.path
-            flags = self.scope.flags(self.program.reads(item.value))
-            if not fields and self._append(name, item.value, flags):
+            name, scope = item.name, self.scope
+            flags = scope.flags(item.reads) if scope.provenance else NONE
+            if item.more is not None and self._append(item, item.more, flags):
                 continue
-            value = self.program.evaluate(item.value, self.scope)
-            if fields:
-                if name not in self.scope.env:
+            value = item.value(scope.env)
+            if item.fields:
+                if name not in scope.env:
                     raise EvalError("unset", f"`{name}` has no value here")
-                value = _with_field(self.scope.env[name], fields, value)
-                known = self.scope.provenance.get(name, NONE)
+                value = _with_field(scope.env[name], list(item.fields), value)
+                known = scope.provenance.get(name, NONE)
                 flags = frozenset(f for f in flags | known if f == UNTRUSTED or (f in flags and f in known))
-            self._fits(name, value)
+            if item.ranged:
+                self._fits(name, value)
             self._assign(name, value, flags, journaled=True)
 
-    def _append(self, name: str, expr: d.ExprJson, flags: frozenset[str]) -> bool:
-        """Whether this was `set xs = xs + more`: then only what is added is journaled, or a list that grows would be
-        written again and again. Raises EvalError."""
-        if expr[0] != "+" or expr[1] != ["var", name] or name in self.sets:
-            return False
-        type_ = self.types.get(name)
+    def _append(self, item: Setting, more: Evaluator, flags: frozenset[str]) -> bool:
+        """Whether this was `set xs = xs + more` on a list: then only what is added is journaled, or a list that grows
+        would be written again and again. Raises EvalError."""
+        name = item.name
         old = self.scope.env.get(name)
-        if not isinstance(type_, d.ListType) or not isinstance(old, list):
+        if name in self.sets or not isinstance(old, list):
             return False
-        more = self.program.evaluate(expr[2], self.scope)
-        if not isinstance(more, list):
+        added = more(self.scope.env)
+        if not isinstance(added, list):
             return False
-        value = [*old, *more]
-        if type_.low is not None or type_.high is not None:
-            self._fits(name, value)
-        elif self.program.bounded(type_.item):
-            self._fits(name, more)
+        value = [*old, *added]
+        if item.ranged:
+            type_ = self.program.plan(self.frame).types[name]
+            assert isinstance(type_, d.ListType)
+            self._fits(name, value if type_.low is not None or type_.high is not None else added)
         said = self.appended.get(name, [])
         self._assign(name, value, flags, journaled=False)
-        self.appended[name] = [*said, *(to_journal(item) for item in more)]
+        self.appended[name] = [*said, *(to_journal(part) for part in added)]
         return True
 
     def _fits(self, name: str, value: Any) -> None:
         """Types are proved before a run, but not the ranges of computed values. Raises EvalError."""
-        type_ = self.types.get(name)
-        if type_ is None or not self.program.bounded(type_):
-            return
         problems: list[str] = []
-        from_public(value, type_, self.program.defn, name, problems)
+        from_public(value, self.program.plan(self.frame).types[name], self.program.defn, name, problems)
         if problems:
             raise EvalError("bad_argument", problems[0])
 
     def _assign(self, name: str, value: Any, flags: frozenset[str], journaled: bool) -> None:
         if journaled:
             self.sets[name] = value
-            self.appended.pop(name, None)
-        if flags != self.scope.provenance.get(name, NONE) or name in self.flags:
+            if self.appended:
+                self.appended.pop(name, None)
+        if (flags or self.scope.provenance) and (flags != self.scope.provenance.get(name, NONE) or name in self.flags):
             self.flags[name] = flags
-        self.scope = self.scope.nested({name: value}, {name: flags})
+            self.scope = self.scope.nested({name: value}, {name: flags})
+        else:
+            self.scope.env[name] = value
 
     def moved(self, edge: str, to: str, over: bool = False, counted: bool = False) -> Record:
         """The transition."""

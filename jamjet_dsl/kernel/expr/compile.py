@@ -330,10 +330,10 @@ def _fn(c: Compiler, expr: ExprJson, scope: Scope) -> Evaluator:
 
 
 def _hook(env: Env, name: str) -> Callable[..., Any]:
-    found = env.get(name)
-    if found is None:
-        raise EvalError("unset", "this expression has no run to look at")
-    return found  # type: ignore[no-any-return]
+    try:
+        return env[name]  # type: ignore[no-any-return]
+    except KeyError:
+        raise EvalError("unset", "this expression has no run to look at") from None
 
 
 def _calls(c: Compiler, expr: ExprJson, scope: Scope) -> Evaluator:
