@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -35,6 +36,8 @@ class RunView:
     updated_ms: int
     last_seq: int
     owner: str
+    origin: dict[str, Any] | None = None
+    """Of a fork: the `run` and `seq` that it goes on after, and whether it is `live`."""
 
     def as_json(self) -> dict[str, Any]:
         """All fields, for `--format json`."""
@@ -68,6 +71,7 @@ def view_of(summary: RunSummary, program: Program, state: RunState, veil: Veil |
         summary.updated_ms,
         summary.last_seq,
         summary.owner,
+        state.origin,
     )
 
 

@@ -364,21 +364,28 @@ def _short(text: str, width: int = 84) -> str:
 
 
 def overlay_of_run(events: Iterable[Mapping[str, Any]], title: str = "") -> Overlay:
-    """The way a run took, from the `moved` and `started` entries of its journal (mappings with kind and body)."""
+    """The way a run took, from its journal (mappings with kind and body): through its states and those of its branches
+    and items, all items of a list together. What happens in agents that it runs is not in its picture."""
     overlay = Overlay(title=title)
     current: dict[str, str] = {}
+    regions: dict[str, str] = {"": ""}
     for event in events:
-        body = event["body"]
-        if event["kind"] == "moved":
-            frame = body.get("frame", "")
-            prefix = f"{frame}/" if frame else ""
-            source, target = f"{prefix}{body['state']}", f"{prefix}{body['to']}"
+        kind, body = event["kind"], event["body"]
+        frame = body.get("frame", "")
+        if kind == "begun" and body["kind"] in ("branch", "item") and body["cmd"].rpartition("#")[0] in regions:
+            regions[frame] = f"{body['region']}/"
+            current[frame] = target = f"{body['region']}/{body['state']}"
+            overlay.states[target] = overlay.states.get(target, 0) + 1
+        elif kind == "moved" and frame in regions:
+            source, target = f"{regions[frame]}{body['state']}", f"{regions[frame]}{body['to']}"
             overlay.states.setdefault(source, 1)
             overlay.states[target] = overlay.states.get(target, 0) + 1
             key = (source, body["edge"])
             overlay.edges[key] = overlay.edges.get(key, 0) + 1
             current[frame] = target
-    overlay.current = tuple(current.values())
+        elif kind == "closed":
+            current.pop(frame, None)
+    overlay.current = tuple(dict.fromkeys(current.values()))
     return overlay
 
 
