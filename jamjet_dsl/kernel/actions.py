@@ -24,7 +24,8 @@ def enter_think(program: Program, state: RunState, frame: Frame, action: d.Think
     cmd = action_id(frame)
     open_intent = state.intents.get(cmd)
     if open_intent is not None:
-        return [_think(program, state, frame, action, open_intent.body, None)]
+        frame.made = _think(program, state, frame, action, open_intent.body, None)
+        return [frame.made]
     scope = scope_of(program, state, frame)
     try:
         prompt = program.evaluate(action.prompt, scope)

@@ -15,7 +15,7 @@ from jamjet_dsl import definition as d
 from jamjet_dsl.kernel import rules
 from jamjet_dsl.kernel.budget import homes, misfit, tool_reserve
 from jamjet_dsl.kernel.ids import action_id, confirm_id, fact_id
-from jamjet_dsl.kernel.model import Call, Command, Frame, Grant, Json, Record, RunState
+from jamjet_dsl.kernel.model import Call, Command, Frame, Grant, Json, Record, Reserve, RunState
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.records import (
     check_args,
@@ -29,6 +29,9 @@ from jamjet_dsl.kernel.records import (
 )
 from jamjet_dsl.kernel.scope import Scope, flags_of, scope_of, tool_scope, value_of
 from jamjet_dsl.kernel.values import EvalError, from_journal, to_journal
+
+
+_FREE = Reserve()
 
 
 class Refused(Exception):
@@ -62,6 +65,15 @@ def _undoing(program: Program, frame: Frame) -> tuple[str, dict[str, Any], dict[
         raise Refused(failed(frame, "InvalidInput", entry["error"]))
     args = from_journal(entry["args"])
     return entry["tool"], _valid(program, frame, entry["tool"], args), {}
+
+
+def still_wanted(state: RunState, made: Command) -> bool:
+    """Whether a command that a frame made before is what it would make now: another frame may have taken its key for
+    other arguments meanwhile."""
+    if not isinstance(made, Call) or made.intent is None or made.key is None:
+        return True
+    digest = made.intent["digest"]
+    return bool(state.keys.get(f"{made.tool} {made.key}", digest) == digest)
 
 
 def chosen(
@@ -212,7 +224,10 @@ def _first(
             used = _used(program, state, scope_of(program, state, frame), frame, tool, args, flags, grants)
             intent["grants"] = [grant.question for grant in used]
         intent["reserve"] = reserve_body(reserve)
-    return [_command(program, frame, action, tool, args, key, trace_key, intent)]
+    command = _command(program, frame, action, tool, args, key, trace_key, intent)
+    if not grants and reserve == _FREE and program.is_settled(action, tool):
+        frame.made = command
+    return [command]
 
 
 def decided(
@@ -325,7 +340,8 @@ def _again(
     assert isinstance(args, dict)
     known = state.intents.get(cmd)
     if known is not None and not known.unsettled:
-        return _command(program, frame, action, tool, args, frozen["key"], frozen["trace_key"], None)
+        frame.made = _command(program, frame, action, tool, args, frozen["key"], frozen["trace_key"], None)
+        return frame.made
     reserve = tool_reserve(program.defn.tools[frozen["tool"]])
     lack = misfit(program, state, frame, reserve)
     if lack is not None:

@@ -13,7 +13,7 @@ from typing import Any
 from jamjet_dsl.kernel.model import Account, Frame, Intent, Json, RunState, Spent
 
 _of_state = attrgetter(*RunState.__slots__)
-_of_frame = attrgetter(*Frame.__slots__)
+_of_frame = attrgetter(*(name for name in Frame.__slots__ if name != "made"))
 
 
 class Draft:
@@ -44,7 +44,9 @@ class Draft:
     def frame(self, path: str) -> Frame:
         """The frame at `path`, ready to be changed; its dicts are to be replaced, not changed."""
         if path in self._frames:
-            return self.state.frames[path]
+            frame = self.state.frames[path]
+            frame.made = None
+            return frame
         frames: dict[str, Frame] = self.own("frames")
         frame = frames[path] = Frame(*_of_frame(frames[path]))
         self._frames.add(path)

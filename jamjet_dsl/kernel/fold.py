@@ -184,7 +184,7 @@ def _moved(program: Program, draft: Draft, body: Body) -> None:
     frame.outcome = frame.call = frame.error = frame.fault = frame.event = frame.opened = None
     frame.retries, frame.ended, frame.late, frame.entered_ms = {}, {}, False, new.now_ms
     _arrive(draft, frame, body["edge"])
-    if program.steps(frame, body["to"]):
+    if frame.kind != "finally" and program.steps(frame, body["to"]):
         count_step(draft, frame.path)
 
 

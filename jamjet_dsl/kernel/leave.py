@@ -262,4 +262,6 @@ def _unhandled_doubt(frame: Frame) -> Record:
     assert frame.outcome is not None
     assert frame.call is not None
     reason = f"`{frame.call['tool']}` may or may not have happened: {frame.outcome['why']}"
-    return parked(frame, reason, ["settle --happened", "settle --did-not-happen", "cancel"], frame.outcome["cmd"])
+    cmd = frame.outcome["cmd"]
+    settle = "settle" if frame.parent is None else f"settle --call {cmd}"
+    return parked(frame, reason, [f"{settle} --happened", f"{settle} --did-not-happen", "cancel"], cmd)

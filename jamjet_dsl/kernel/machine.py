@@ -12,8 +12,8 @@ from typing import TypeAlias, assert_never
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.kernel.actions import enter_ask, enter_emit, enter_think, enter_wait
-from jamjet_dsl.kernel.budget import overdue, spares, warn_level
-from jamjet_dsl.kernel.calls import confirm, enter_call
+from jamjet_dsl.kernel.budget import caps_at, overdue, spares, used_at, warn_level
+from jamjet_dsl.kernel.calls import confirm, enter_call, still_wanted
 from jamjet_dsl.kernel.fold import apply
 from jamjet_dsl.kernel.ids import action_id, timer_id
 from jamjet_dsl.kernel.leave import is_indefinite, leave, resolve
@@ -225,6 +225,8 @@ def _diverted(state: RunState, frame: Frame) -> str | None:
 
 
 def _phase(program: Program, state: RunState, frame: Frame, here: d.State) -> list[Command]:
+    if frame.made is not None and still_wanted(state, frame.made):
+        return [frame.made]
     match frame.phase:
         case "leave":
             return leave(program, state, frame)
@@ -247,9 +249,9 @@ def _may_enter(program: Program, state: RunState, frame: Frame, action: d.Action
     used_up = exceeded_in(state, frame)
     if used_up is not None and action.kind != "undo_all" and not spares(state, frame):
         return parked(frame, f"the budget is exceeded ({used_up}): `{frame.state}` may not act", ["cancel"])
-    if used_up is None and frame.parent is None:
-        cap = program.main.caps.steps
-        if cap is not None and state.spent.steps > cap:
+    if used_up is None and frame.path == frame.home:
+        cap = caps_at(program, state, frame.home).steps if frame.home else program.main.caps.steps
+        if cap is not None and used_at(state, frame.home).steps > cap:
             return exceeded(frame, "steps")
     return None
 

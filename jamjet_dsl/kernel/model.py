@@ -299,6 +299,9 @@ class Frame:
     """Of a child agent."""
     monitors: dict[str, Json] = field(default_factory=dict)
     """Of a child agent: what its own rules count and remember."""
+    made: Command | None = field(default=None, compare=False, repr=False)
+    """The effect that the frame wants, where it follows from the frame alone: one that did not change need not make it
+    again. No part of the state: it is not stored, not compared, and gone with the next change."""
 
 
 @dataclass(slots=True)

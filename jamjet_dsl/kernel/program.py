@@ -24,6 +24,10 @@ PLAIN = "do"
 """The name of the state of a body that is written as plain clauses."""
 
 
+_MOVING = frozenset({"spent", "budget", "undo", "now"})
+"""What a run knows of itself that changes while a frame does not."""
+
+
 class Plan:
     """One agent of a program: its regions, handlers and budget, and what its rules ask about past calls."""
 
@@ -165,6 +169,7 @@ class Program:
         self._reads: dict[int, frozenset[str]] = {}
         self._spots: dict[tuple[str, str, str], Spot] = {}
         self._settings: dict[int, tuple[Setting, ...]] = {}
+        self._settled: dict[tuple[int, str], bool] = {}
         budgets = [budget for plan in (self.main, *self.plans.values()) for budget in plan.budgets()]
         self.warns = any(budget.warn_percent is not None for budget in budgets)
         self.meters_activity = any(budget.limits.active_ms is not None for budget in budgets)
@@ -293,6 +298,20 @@ class Program:
         state = self.plan(frame).regions[frame.region][name]
         return isinstance(state, d.State) and state.action is not None
 
+    def is_settled(self, action: d.Action, tool: str) -> bool:
+        """Whether a call by this action stays the same while its frame does: nothing that it is made of, and no
+        rule about the tool, looks at what the rest of the run does."""
+        key = (id(action), tool)
+        known = self._settled.get(key)
+        if known is None:
+            exprs = [*action.args.values(), action.args_map] if isinstance(action, d.Call) else None
+            known = exprs is not None and not any(_looks_around(e) for e in exprs if e is not None)
+            for plan in (self.main, *self.plans.values()):
+                rules = [r for r in plan.agent.rules or () if r.tools is None or matches(self.defn, r.tools, tool)]
+                known = known and all(r.kind in ("allow", "forbid", "redact") and r.when is None for r in rules)
+            self._settled[key] = known
+        return known
+
     def retries(self, frame: Frame, tool: str | None) -> tuple[d.Retry, ...]:
         """The retry clauses of a state's action, its own before those of the tool it calls."""
         own: tuple[d.Retry, ...] = getattr(self.action(frame), "retry", ())
@@ -358,6 +377,11 @@ def _variables(expr: d.ExprJson) -> Iterator[str]:
     for node in _nodes([expr]):
         if node[0] == "var" and len(node) == 2:
             yield node[1]
+
+
+def _looks_around(expr: d.ExprJson) -> bool:
+    """Whether an expression asks about what the rest of the run does meanwhile."""
+    return any(node[0] in ("calls", "history") or (node[0] == "var" and node[1] in _MOVING) for node in _nodes([expr]))
 
 
 def reads_of(expr: d.ExprJson) -> frozenset[str]:

@@ -70,6 +70,7 @@ def _part_out(value: Any) -> dict[str, Json]:
     if isinstance(value, Frame):
         tree["scope"] = {key: to_journal(item) for key, item in value.scope.items()}
         tree["flags"] = {key: sorted(flags) for key, flags in value.flags.items()}
+        del tree["made"]
         tree["account"] = None if value.account is None else _fields(value.account)
     return tree
 
