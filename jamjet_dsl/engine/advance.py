@@ -101,24 +101,23 @@ def advance(
     for kind, body in happened:
         add(kind, body)
     if only_apply:
+        # Whoever looks at the run meanwhile is told what it waits for, as far as that is certain.
+        step.awaits = [command for command in decide(program, step.state) if isinstance(command, Await)]
         return step
     for _ in range(MAX_TURNS):
         commands = decide(program, step.state)
+        last = commands[-1] if commands else None
+        if type(last) is Record:
+            # A record is the last word: whatever else is wanted is decided again once it is applied.
+            add(last.kind, last.body)
+            continue
         if not begin:
             commands = [c for c in commands if not isinstance(c, Call | Think) or c.intent is None]
-        if not any(_journal(program, step, command, add, chance, key_digest) for command in _first_of(commands)):
+        if not any(_journal(program, step, command, add, chance, key_digest) for command in commands):
             step.effects = {c.id: c for c in commands if isinstance(c, Call | Think)}
             step.awaits = [c for c in commands if isinstance(c, Await)]
             return step
     raise RuntimeError(f"run {state.run_id} makes no progress at {step.state.seq}")
-
-
-def _first_of(commands: list[Command]) -> list[Command]:
-    """A record stands alone: whatever else is wanted is decided again once it is applied."""
-    for command in commands:
-        if isinstance(command, Record):
-            return [command]
-    return commands
 
 
 def _journal(
@@ -131,8 +130,6 @@ def _journal(
 ) -> bool:
     """Append the event that a command asks for first. False if it asks for none."""
     match command:
-        case Record(kind, body):
-            add(kind, body)
         case Ask(_, body):
             add("asked", {**body, "question": chance.question_id()})
         case SetTimer():
@@ -143,7 +140,7 @@ def _journal(
                 return False
             add("intent", command.intent)
             _use_key(program, step, command, add, key_digest)
-        case Await() | CancelAction():
+        case Record() | Await() | CancelAction():
             return False
     return True
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jamjet_dsl.definition import Budget, Limits, ModelDef, Think, Tool
 from jamjet_dsl.kernel.draft import Draft
+from jamjet_dsl.kernel.ids import frame_of
 from jamjet_dsl.kernel.model import Account, Frame, Json, Reserve, RunState
 from jamjet_dsl.money import money_text
 
@@ -216,13 +217,15 @@ def misfit(program: Program, state: RunState, frame: Frame, need: Reserve) -> Mi
         return None
     spare = spares(state, frame)
     waiting: Misfit | None = None
+    mine = [i.reserve for cmd, i in state.intents.items() if frame_of(cmd) == frame.path] if state.intents else []
+    own_tokens, own_cost = sum(r.tokens for r in mine), sum((amount(r.cost) for r in mine), ZERO)
     for home in homes(state, frame.path):
         caps, used = caps_at(program, state, home, spare), used_at(state, home)
-        lacks = [
-            (what, so_far + more > cap)
-            for what, cap, so_far, held, more in (
-                ("tokens", caps.tokens, used.tokens, used.held_tokens, need.tokens),
-                ("cost", caps.cost, used.cost, used.held_cost, wanted),
+        lacks = [  # what the frame holds itself is not given back while it waits
+            (what, so_far + own + more > cap)
+            for what, cap, so_far, held, own, more in (
+                ("tokens", caps.tokens, used.tokens, used.held_tokens, own_tokens, need.tokens),
+                ("cost", caps.cost, used.cost, used.held_cost, own_cost, wanted),
             )
             if cap is not None and more and so_far + held + more > cap
         ]

@@ -14,8 +14,8 @@ from typing import Any
 from jamjet_dsl import definition as d
 from jamjet_dsl.kernel import rules
 from jamjet_dsl.kernel.budget import homes, misfit, tool_reserve
-from jamjet_dsl.kernel.ids import action_id, confirm_id, fact_id
-from jamjet_dsl.kernel.model import Call, Command, Frame, Grant, Json, Record, Reserve, RunState
+from jamjet_dsl.kernel.ids import action_id, confirm_id, fact_id, inside
+from jamjet_dsl.kernel.model import Call, Command, Frame, Grant, Json, Record, RunState
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.records import (
     check_args,
@@ -27,11 +27,8 @@ from jamjet_dsl.kernel.records import (
     open_write,
     reserve_body,
 )
-from jamjet_dsl.kernel.scope import Scope, flags_of, scope_of, tool_scope, value_of
+from jamjet_dsl.kernel.scope import NONE, Scope, flags_of, scope_of, tool_scope, value_of
 from jamjet_dsl.kernel.values import EvalError, from_journal, to_journal
-
-
-_FREE = Reserve()
 
 
 class Refused(Exception):
@@ -120,7 +117,8 @@ def declared_call(
             flags = dict.fromkeys(given, scope.flags(program.reads(args_map)))
         else:
             given = {name: program.evaluate(expr, scope) for name, expr in exprs.items()}
-            flags = {name: scope.flags(program.reads(expr)) for name, expr in exprs.items()}
+            known = scope.provenance
+            flags = {name: scope.flags(program.reads(expr)) if known else NONE for name, expr in exprs.items()}
     except EvalError as error:
         raise Refused(fault(frame, "InvalidInput", error.message, f"the arguments of `{tool}`")) from None
     return tool, _valid(program, frame, tool, given), flags
@@ -157,6 +155,7 @@ def _grant(state: RunState, frame: Frame, action: d.CallApproved) -> Grant | Non
         for grant in state.grants.values()
         if grant.used_by is None
         and grant.home == frame.home
+        and (inside(frame.path, grant.frame) or inside(grant.frame, frame.path))
         and grant.state in action.asks
         and action.tool in (None, grant.call["tool"])
     ]
@@ -220,12 +219,16 @@ def _first(
             "effect": declared.effect,
             "decision": decision.body(),
         }
+        if frame.home:
+            intent["home"] = frame.home
+        if frame.kind == "undo" and frame.opened is not None:
+            intent["undoes"] = frame.opened["cmd"]
         if grants:
             used = _used(program, state, scope_of(program, state, frame), frame, tool, args, flags, grants)
             intent["grants"] = [grant.question for grant in used]
         intent["reserve"] = reserve_body(reserve)
     command = _command(program, frame, action, tool, args, key, trace_key, intent)
-    if not grants and reserve == _FREE and program.is_settled(action, tool):
+    if not grants and not reserve.cost and program.is_settled(action, tool):
         frame.made = command
     return [command]
 
@@ -364,7 +367,7 @@ def confirm(program: Program, state: RunState, frame: Frame) -> Command | None:
         return None
     args = from_journal(frozen["args"])
     assert isinstance(args, dict)
-    scope = tool_scope(state, args, frame.home)
+    scope = tool_scope(state, args, frozen.get("home", ""))  # a rollback may ask about a call of a child that is gone
     try:
         given = {name: program.evaluate(expr, scope) for name, expr in declared.args.items()}
     except EvalError:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.kernel.foreign import INVALID, SCALARS, WORDS, number_of, python_value, zone_hint
+from jamjet_dsl.kernel.quick import MISS, reader_of
 from jamjet_dsl.kernel.scalars import (
     INT_MAX,
     INT_MIN,
@@ -82,6 +83,10 @@ def from_public(data: object, type: d.Type, defn: d.Definition, path: str, probl
     Appends every problem to `problems` as `path: text`; the result is meaningful only if there is none.
     Never raises for bad data. A secret is never quoted in a problem.
     """
+    value = reader_of(type, defn)(data)
+    if value is not MISS:
+        found: Value = value
+        return found
     reader = _Reader(defn, problems)
     try:
         value = reader.read(data, type, path, 0)

@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from jamjet_dsl import definition as d
 from jamjet_dsl.kernel import frames, outcomes, versions
 from jamjet_dsl.kernel.budget import ZERO, amount, charge, count_step
 from jamjet_dsl.kernel.draft import Draft
 from jamjet_dsl.kernel.ids import base_of, frame_of, timer_id, visit_prefix
 from jamjet_dsl.kernel.model import ENDED, Event, Frame, Grant, Intent, Json, Question, Reserve, RunState
 from jamjet_dsl.kernel.outcomes import open_frame
-from jamjet_dsl.kernel.program import Program
+from jamjet_dsl.kernel.program import FINALLY, Program
 from jamjet_dsl.kernel.scope import value_of
 from jamjet_dsl.kernel.values import Timestamp, from_journal, to_journal
 from jamjet_dsl.money import money_text
@@ -94,10 +93,11 @@ def _settle_down(program: Program, draft: Draft) -> None:
     if new.status in ENDED:
         new.timers = {}
         return
+    root = new.frames[""]
     if new.parked is not None:
         new.status = "parked"
-    elif len(new.frames) == 1 and new.frames[""].phase in _BUSY:
-        new.status = "running"
+    elif root.phase in _BUSY or (root.phase == "enter" and not program.spot(root).listens):
+        new.status = "running"  # a root that does something itself has no frames of its own
     elif all(f.phase in _AT_REST or awaits_event(program, f) for f in new.frames.values()) and not _to_open(new):
         new.status = "waiting"
     else:
@@ -132,7 +132,9 @@ def _active_timer(program: Program, draft: Draft, home: str) -> None:
         )
     if cap is None:
         return
-    wanted = None if over or waits_for_people(new, home) else new.now_ms + max(cap - used, 0)
+    # What is used up needs no timer: the next decision sees it. One would be due at once, again and again, while an
+    # end that nothing stops (a `finally`, a write that is waited for) is on its way.
+    wanted = None if over or used >= cap or waits_for_people(new, home) else new.now_ms + cap - used
     if new.timers.get(name) != wanted:
         timers = draft.own("timers")
         timers.pop(name, None)
@@ -142,8 +144,7 @@ def _active_timer(program: Program, draft: Draft, home: str) -> None:
 
 def awaits_event(program: Program, frame: Frame) -> bool:
     """Whether the frame waits for an event without a time limit, which journals nothing as it begins."""
-    action = program.action(frame)
-    return frame.phase == "enter" and isinstance(action, d.Wait) and action.event is not None
+    return frame.phase == "enter" and program.spot(frame).listens
 
 
 # ---- the beginning and the way
@@ -170,32 +171,38 @@ def _values(tree: Body) -> dict[str, Any]:
 
 def _moved(program: Program, draft: Draft, body: Body) -> None:
     new, frame = draft.state, draft.frame(body["frame"])
-    acts = program.action(frame) is not None
-    _assign(draft, frame, body)
-    outcomes.close_visit(program, draft, frame)
-    if body.get("counted"):
-        key = f"{body['state']}/{body['edge']}"
-        frame.counters = {**frame.counters, key: frame.counters.get(key, 0) + 1}
+    acts = program.spot(frame).action is not None
+    if len(body) != _PLAIN:
+        _assign(draft, frame, body)
+        if "counted" in body:
+            _count(frame, f"{body['state']}/{body['edge']}")
+    if frame.outcome is not None or new.timers or new.intents or new.questions:
+        outcomes.close_visit(program, draft, frame)
     if frame.fault is not None and not acts:
-        key = f"{body['state']}/fault"
-        frame.counters = {**frame.counters, key: frame.counters.get(key, 0) + 1}
+        _count(frame, f"{body['state']}/fault")
     frame.idle = 0 if acts else frame.idle + 1
     frame.state, frame.visit, frame.attempt, frame.phase = body["to"], frame.visit + 1, 1, "enter"
     frame.outcome = frame.call = frame.error = frame.fault = frame.event = frame.opened = None
-    frame.retries, frame.ended, frame.late, frame.entered_ms = {}, {}, False, new.now_ms
-    _arrive(draft, frame, body["edge"])
-    if frame.kind != "finally" and program.steps(frame, body["to"]):
+    frame.late, frame.entered_ms = False, new.now_ms
+    if frame.retries:
+        frame.retries = {}
+    if frame.ended:
+        frame.ended = {}
+    if frame.path == frame.home:
+        _arrive(draft, frame, body["edge"])
+    if frame.state in program.plan(frame).acting[frame.region] and frame.kind != FINALLY:
         count_step(draft, frame.path)
+
+
+def _count(frame: Frame, key: str) -> None:
+    frame.counters = {**frame.counters, key: frame.counters.get(key, 0) + 1}
 
 
 def _arrive(draft: Draft, frame: Frame, edge: str) -> None:
     """What the agent was to be led to has been reached."""
-    new = draft.state
-    if frame.path != frame.home:
-        return
     if frame.account is None:
-        if edge == new.diverted:
-            new.diverted = None
+        if edge == draft.state.diverted:
+            draft.state.diverted = None
     elif edge == frame.account.diverted:
         draft.account(frame.path).diverted = None
 
@@ -203,7 +210,7 @@ def _arrive(draft: Draft, frame: Frame, edge: str) -> None:
 def _assign(draft: Draft, frame: Frame, body: Body) -> None:
     """The variables: the bound outcome, the conversation's new messages, what was set. A frame other than the root
     keeps them for itself."""
-    if len(body) == _PLAIN or not body.keys() & _ASSIGNING:
+    if not body.keys() & _ASSIGNING:
         return
     outcome = frame.outcome
     values: dict[str, Any] = {}
@@ -213,11 +220,14 @@ def _assign(draft: Draft, frame: Frame, body: Body) -> None:
     for name in body.get("binds", ()):
         assert outcome is not None
         values[name] = from_journal(outcome["results"][name]["value"])
-    for name, items in body.get("append", {}).items():
-        said = value_of(draft.state, frame, name) or []
-        values[name] = [*said, *(from_journal(item) for item in items)]
-    values |= {name: from_journal(value) for name, value in body.get("set", {}).items()}
-    came = {name: frozenset(flags) for name, flags in body.get("from", {}).items()}
+    if "append" in body:
+        for name, items in body["append"].items():
+            said = value_of(draft.state, frame, name) or []
+            values[name] = [*said, *(from_journal(item) for item in items)]
+    if "set" in body:
+        for name, value in body["set"].items():
+            values[name] = from_journal(value)
+    came = {name: frozenset(flags) for name, flags in body["from"].items()} if "from" in body else {}
     if frame.parent is None:
         draft.own("vars").update(values)
         if came:
@@ -355,6 +365,7 @@ def _answered(program: Program, draft: Draft, body: Body) -> None:
             new.now_ms,
             approvers=approvals,
             home=asking.home,
+            frame=asking.path,
             seq=new.seq,
         )
     result = {

@@ -21,8 +21,19 @@ def opened(program: Program, draft: Draft, body: dict[str, Json]) -> None:
     frame = draft.frame(frame_of(cmd))
     frame.phase = FINALLY if FINALLY in body else "join"
     frame.opened, frame.ended, frame.late, frame.idle = body, {}, False, 0
+    if FINALLY in body:
+        _at_its_end(program, draft, frame)
     if "at_ms" in body:
         draft.own("timers")[timer_id(cmd, "within")] = body["at_ms"]
+
+
+def _at_its_end(program: Program, draft: Draft, frame: Frame) -> None:
+    """What the agent had open where it was stopped is closed before `finally`: neither an answer, an outcome nor a
+    recovery may lead it back there. A cancellation of the run has got where it led to."""
+    outcomes.close_visit(program, draft, frame)
+    frame.outcome = None
+    if frame.parent is None:
+        draft.state.diverted = None
 
 
 def begun(program: Program, draft: Draft, body: dict[str, Json]) -> None:
@@ -82,6 +93,8 @@ def _doubt(draft: Draft, frame: Frame, cmd: str) -> None:
     own = action_id(frame)
     intents[own] = Intent(own, known.body, known.at_ms, Reserve(), "indefinite")
     frame.call = {name: known.body[name] for name in outcomes.FROZEN if name in known.body}
+    # One that was itself to take something back: if it happened, that is off the list too.
+    frame.opened = next((e for e in draft.state.undo if e["cmd"] == known.body.get("undoes")), None)
     frame.error = {"error": "Crashed", "message": "nobody knows whether it happened", "definite": False}
     outcomes.end_action(draft, frame, {"kind": "failed", **frame.error})
 
@@ -96,7 +109,7 @@ def closed(program: Program, draft: Draft, body: dict[str, Json]) -> None:
         timers = draft.own("timers")
         for name in [name for name in timers if name.startswith(inside)]:
             del timers[name]
-    if frame.kind == UNDO:
+    if frame.kind == UNDO or (frame.kind == "doubt" and body["how"] == "done"):
         _taken_back(draft, frame, body)
     new.unresolved = [*new.unresolved, *body.get("unresolved", ())]
     draft.drop_frame(path)
@@ -112,7 +125,8 @@ def _taken_back(draft: Draft, frame: Frame, body: dict[str, Json]) -> None:
         return
     undo: list[dict[str, Json]] = draft.own("undo")
     undo.reverse()
-    undo.remove(entry)
+    if entry in undo:
+        undo.remove(entry)
     undo.reverse()
     if body["how"] == "failed":
         why = f"{body['error']}: {body['message']}"

@@ -27,6 +27,8 @@ def child_path(frame: Frame, key: str) -> str:
 
 def base_of(cmd: str) -> str:
     """The action that an id belongs to: itself, or what stands before `/fact/` or `/confirm`."""
+    if "/" not in cmd:
+        return cmd
     frame, mark, rest = cmd.rpartition("#")
     return f"{frame}{mark}{rest.partition('/')[0]}"
 
@@ -34,6 +36,11 @@ def base_of(cmd: str) -> str:
 def frame_of(cmd: str) -> str:
     """The path of the frame that an id belongs to."""
     return cmd.rpartition("#")[0]
+
+
+def inside(path: str, around: str) -> bool:
+    """Whether a frame is the other one, or lies in it."""
+    return not around or path == around or path.startswith(f"{around}/")
 
 
 def fact_id(cmd: str, name: str, depth: int = 0) -> str:

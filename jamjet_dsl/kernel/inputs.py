@@ -108,7 +108,7 @@ def succeeded(
     body["tool"] = command.tool
     if program.defn.tools[command.tool].untrusted:
         body["untrusted"] = True
-    return "succeeded", {**body, **_undo(program, state, command.id, command.tool, command.args, result)}
+    return "succeeded", {**body, **_undo(program, state, command.id, command.tool, command.args, result, None)}
 
 
 def failed(
@@ -207,19 +207,24 @@ def _probed(program: Program, state: RunState, command: Call, value: object, usa
     found = to_journal(from_public(result, wanted, program.defn, "", problems)) if wanted is not None else None
     if problems:
         return "probed", {**body, "happened": None, "why": "; ".join(problems[:20])}
-    undo = _undo(program, state, base_of(command.id), frozen["tool"], from_journal(frozen["args"]), found)
+    args, home = from_journal(frozen["args"]), frozen.get("home", "")
+    undo = _undo(program, state, base_of(command.id), frozen["tool"], args, found, home)
     return "probed", {**body, "happened": True, "result": found, **undo}
 
 
-def _undo(program: Program, state: RunState, cmd: str, tool: str, args: Any, result: Json) -> dict[str, Json]:
+def _undo(
+    program: Program, state: RunState, cmd: str, tool: str, args: Any, result: Json, home: str | None
+) -> dict[str, Json]:
     """The call that takes this one back (`undo`), with its arguments as they are now, if the tool declares one. One
     that cannot be computed is noted with its error, so that a rollback says so instead of leaving it out. What a
-    rollback has done is not taken back again."""
+    rollback has done is not taken back again. `home` is the agent that made the call, which may be gone (None: that of
+    the frame)."""
     declared = program.defn.tools[tool].undo
     frame = state.frames.get(frame_of(cmd))
     if declared is None or (frame is not None and frame.kind == "undo"):
         return {}
-    home = frame.home if frame is not None else ""
+    if home is None:
+        home = frame.home if frame is not None else ""
     scope = tool_scope(state, args, home).nested({"result": from_journal(result)})
     try:
         given = {name: program.evaluate(expr, scope) for name, expr in declared.args.items()}
@@ -359,5 +364,6 @@ def settle(
             raise JamError("JAMR302", "the result does not fit the tool", details=tuple(problems))
         call = state.intents[cmd].body
         body["result"] = to_journal(value)
-        body |= _undo(program, state, cmd, call["tool"], from_journal(call["args"]), body["result"])
+        args, home = from_journal(call["args"]), call.get("home", "")
+        body |= _undo(program, state, cmd, call["tool"], args, body["result"], home)
     return "settled", body

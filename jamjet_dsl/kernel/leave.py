@@ -35,7 +35,9 @@ def leave(program: Program, state: RunState, frame: Frame) -> list[Command]:
     if frame.fault is not None:
         return [_on_error(program, state, frame, frame.fault["error"], frame.fault["message"])]
     outcome = frame.outcome
-    match outcome["kind"] if outcome is not None else "ok":
+    if outcome is None:
+        return [_succeeded(program, state, frame)]
+    match outcome["kind"]:
         case "ok" | "answered":
             return [_succeeded(program, state, frame)]
         case "failed":
@@ -80,7 +82,7 @@ def _succeeded(program: Program, state: RunState, frame: Frame) -> Record:
             if exit.guard is None:
                 if exit.option == option:
                     return take(program, state, frame, exit.edge, way)
-            elif bool_of(exit.guard(way.scope.env)):
+            elif (held := exit.guard(way.scope.env)) is True or bool_of(held):
                 return take(program, state, frame, exit.edge, way)
         if frame.region:
             where = f"the value of `{here.name}`"
@@ -135,7 +137,7 @@ def goto(
     counted: bool = False,
 ) -> Record:
     """The transition, unless the action behind it does not fit under the limit of steps."""
-    if state.exceeded is None and program.steps(frame, target):
+    if state.exceeded is None and target in program.plan(frame).acting[frame.region]:
         home = out_of_steps(program, state, frame)
         if home is not None and not _is_exceeded(state, home):
             return exceeded(frame, "steps", home)
@@ -195,6 +197,8 @@ def _retry(program: Program, state: RunState, frame: Frame, indefinite: bool) ->
     """A further attempt, if a `retry` clause has one left. After an indefinite error only under a declared key."""
     outcome = frame.outcome
     assert outcome is not None
+    if frame.kind == "doubt":
+        return None  # it is asked whether the call happened; it is not to be made for that
     if indefinite and (frame.call is None or frame.call["key"] is None):
         return None
     for index, rule in enumerate(program.retries(frame, called_tool(program, state, frame))):

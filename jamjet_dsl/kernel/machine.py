@@ -31,7 +31,7 @@ from jamjet_dsl.kernel.model import (
     Think,
 )
 from jamjet_dsl.kernel.opening import begin_next, end_of, open_action, verdict
-from jamjet_dsl.kernel.program import FINALLY, WRITES, Program
+from jamjet_dsl.kernel.program import FINALLY, UNDO, WRITES, Program
 from jamjet_dsl.kernel.records import EVALUATION, closed, exceeded, fault, open_write, parked, reserve_body
 from jamjet_dsl.kernel.scope import ATTESTED, UNTRUSTED, scope_of
 from jamjet_dsl.kernel.values import EvalError, to_journal
@@ -83,7 +83,10 @@ def decide(program: Program, state: RunState) -> list[Command]:
         return _cancelled(program, state)
     if state.parked is not None:
         return _in_flight(program, state)
-    return _at(program, state, state.frames[""], _tree(state), stop=False)
+    root = state.frames[""]
+    if len(state.frames) == 1 and root.phase not in ("join", FINALLY):
+        return _frame(program, state, root)
+    return _at(program, state, root, _tree(state), stop=False)
 
 
 def _agents(state: RunState) -> Iterator[str]:
@@ -176,7 +179,7 @@ def _end(program: Program, state: RunState, frame: Frame, end: dict[str, Json]) 
     """The end of the root or of a child, after its `finally`."""
     if frame.kind != "agent" and end["status"] == "cancelled":
         writes = {cmd for cmd, intent in state.intents.items() if intent.body["effect"] in WRITES}
-        unresolved = sorted(writes.union(state.unresolved))
+        unresolved = sorted(writes.union(state.unresolved, end.get("unresolved", ())))
         if unresolved:
             end = {**end, "unresolved": unresolved}
     return end_of(program, frame, end)
@@ -188,20 +191,22 @@ def _stopping(program: Program, state: RunState, frame: Frame) -> list[Command]:
         return _resolving(program, state, frame)
     if _in_doubt(frame) and state.diverted != "cancel":
         return leave(program, state, frame)
+    if frame.kind == UNDO and frame.phase == "leave" and frame.outcome is not None and frame.outcome["kind"] == "ok":
+        return leave(program, state, frame)  # what was taken back must not be taken back again
     end: dict[str, Json] = {"frame": frame.path, "how": "cancelled"}
     record = end_of(program, frame, end) if frame.kind == "agent" else closed(frame, "cancelled")
     return [*_stop(state, frame), record]
 
 
 def _frame(program: Program, state: RunState, frame: Frame) -> list[Command]:
-    here = program.state(frame)
+    here = program.spot(frame).here
     if isinstance(here, d.Final):
         return [_finish(program, state, frame, here)]
     if frame.path == frame.home:
-        late = _overdue(program, state, frame)
+        late = _overdue(program, state, frame) if program.is_timed or frame.home else None
         if late is not None:
             return [late]
-        if _diverted(state, frame) is not None:
+        if (_diverted(state, frame) if frame.home else state.diverted) is not None:
             return _exceeded(program, state, frame)
     return _phase(program, state, frame, here)
 
@@ -227,6 +232,8 @@ def _diverted(state: RunState, frame: Frame) -> str | None:
 def _phase(program: Program, state: RunState, frame: Frame, here: d.State) -> list[Command]:
     if frame.made is not None and still_wanted(state, frame.made):
         return [frame.made]
+    if here.action is None:
+        return leave(program, state, frame)
     match frame.phase:
         case "leave":
             return leave(program, state, frame)
@@ -235,10 +242,10 @@ def _phase(program: Program, state: RunState, frame: Frame, here: d.State) -> li
         case "backoff":
             timer = timer_id(action_id(frame), "retry")
             return [Await(action_id(frame), "timer", timer, state.timers.get(timer))]
-        case "enter" if here.action is not None and frame.attempt == 1 and frame.call is None:
+        case "enter" if frame.attempt == 1 and frame.call is None:
             refusal = _may_enter(program, state, frame, here.action)
             return [refusal] if refusal is not None else _enter(program, state, frame, here.action)
-        case "enter" | "act" | "ask" | "wait" if here.action is not None:
+        case "enter" | "act" | "ask" | "wait":
             return _enter(program, state, frame, here.action)
         case _:
             return leave(program, state, frame)
@@ -251,7 +258,7 @@ def _may_enter(program: Program, state: RunState, frame: Frame, action: d.Action
         return parked(frame, f"the budget is exceeded ({used_up}): `{frame.state}` may not act", ["cancel"])
     if used_up is None and frame.path == frame.home:
         cap = caps_at(program, state, frame.home).steps if frame.home else program.main.caps.steps
-        if cap is not None and used_at(state, frame.home).steps > cap:
+        if cap is not None and (used_at(state, frame.home) if frame.home else state.spent).steps > cap:
             return exceeded(frame, "steps")
     return None
 
@@ -390,6 +397,9 @@ def _resolving(program: Program, state: RunState, frame: Frame) -> list[Command]
     """A write in flight is waited for; one that failed indefinitely is resolved, without further attempts."""
     if frame.phase == "leave" and is_indefinite(program, frame):
         return [resolve(program, state, frame, "it failed while the run was to be stopped")]
+    if frame.phase == "confirm" and state.intents[action_id(frame)].unsettled == "unknown":
+        why = "the process ended before its outcome was known"  # `confirm` was asked, and need not be asked again
+        return [Record("in_doubt", {"cmd": action_id(frame), "why": why})]
     if frame.phase in ("enter", "backoff"):
         return [resolve(program, state, frame, "it was not tried again because the run was to be stopped")]
     here = program.state(frame)

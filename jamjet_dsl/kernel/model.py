@@ -25,7 +25,7 @@ Journal bodies are JSON in the journal form of `kernel.values` (exact and self-d
 | started | definition, agent, input, principal, bindings, set, parent? | the first event; bindings is a digest |
 | moved | frame, visit, state, edge, to, set?, bind? | left a state by an edge: variables set on the way |
 | intent | cmd, does, effect, reserve, trace_key, and | an effect is about to start |
-|  | of a call: tool, args, digest, key, decision, grants? | exactly this call; digest is of tool and args |
+|  | of a call: tool, args, digest, key, decision, grants?, home?, undoes? | exactly this call; digest is of both |
 |  | of a model call: model, prompt, given, untrusted? | |
 | succeeded | cmd, result, usage, duration_ms | its outcome |
 | failed | cmd, error, message, definite, usage, duration_ms, retry_after_ms? | its outcome |
@@ -112,10 +112,11 @@ class Reserve:
     cost: str | None = None
 
 
-# ---- commands
+# ---- commands: nobody changes one once it is made. They are not frozen all the same: every step makes some, and one that
+# is costs three times as much.
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Record:
     """A decision to journal now, as an event of this kind and body."""
 
@@ -123,7 +124,7 @@ class Record:
     body: dict[str, Json]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """Perform a tool call. `does` says why: action, fact, confirm or undo.
 
@@ -144,7 +145,7 @@ class Call:
     intent: dict[str, Json] | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Think:
     """Ask a model. `messages` is the conversation so far (journal form) when the state thinks `in chat`.
 
@@ -169,7 +170,7 @@ class Think:
     """None once the intent is journaled."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ask:
     """Open a question. The engine draws the question's id and appends `asked` with this body and the id."""
 
@@ -177,7 +178,7 @@ class Ask:
     body: dict[str, Json]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SetTimer:
     """Wake the run at a time. `at_ms` is absolute; with `spread_ms` the engine draws a time between
     at_ms - spread_ms and at_ms (full jitter) and journals the one it drew, as `retry` or `timer`."""
@@ -189,7 +190,7 @@ class SetTimer:
     body: dict[str, Json] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Await:
     """Nothing to do but to wait for something named: `event` NAME, `question` ID, `timer` ID, or `budget` WHAT that
     others in flight hold and may give back."""
@@ -200,7 +201,7 @@ class Await:
     at_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CancelAction:
     """Stop an effect that is no longer wanted."""
 
@@ -334,6 +335,8 @@ class Grant:
     approvers: list[dict[str, Json]] = field(default_factory=list)
     home: str = ""
     """The agent whose question it was: an approval counts in that agent only."""
+    frame: str = ""
+    """The frame that asked: one beside it has no part in the approval."""
     seq: int = 0
     """The event that gave it; the latest is used first. Maps of a state have no order: a snapshot sorts them."""
 

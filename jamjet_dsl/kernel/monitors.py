@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from jamjet_dsl.kernel.budget import homes
@@ -32,6 +33,11 @@ SEP = "\x1f"
 
 def _key(*parts: str) -> str:
     return SEP.join(parts)
+
+
+@lru_cache(maxsize=1024)
+def _calls_key(kind: str, tool: str) -> str:
+    return _key("calls", kind, tool)
 
 
 def group_key(values: list[Any]) -> str:
@@ -60,6 +66,9 @@ def _tracked(plan: Plan, tool: str, args: Mapping[str, Any]) -> Iterator[tuple[s
 
 def _around(program: Program, draft: Draft, path: str) -> Iterator[tuple[Plan, dict[str, Json]]]:
     """The agents around a frame, and what they count, ready to be changed."""
+    if not path:
+        yield program.main, draft.monitors("")
+        return
     for home in homes(draft.state, path):
         plan = program.plan(draft.state.frames[home]) if home else program.main
         yield plan, draft.monitors(home)
@@ -67,9 +76,12 @@ def _around(program: Program, draft: Draft, path: str) -> Iterator[tuple[Plan, d
 
 def count(program: Program, draft: Draft, path: str, kind: str, tool: str, args: Mapping[str, Any]) -> None:
     """One more call of the tool with these values was `attempted`, `succeeded` or `failed` in the frame at `path`."""
+    key = _calls_key(kind, tool)
     for plan, monitors in _around(program, draft, path):
-        for key in [_key("calls", kind, tool), *(_key("by", kind, tool, *t) for t in _tracked(plan, tool, args))]:
-            monitors[key] = monitors.get(key, 0) + 1
+        monitors[key] = monitors.get(key, 0) + 1
+        for tracked in _tracked(plan, tool, args) if tool in plan.tracked else ():
+            by = _key("by", kind, tool, *tracked)
+            monitors[by] = monitors.get(by, 0) + 1
 
 
 def remember(program: Program, draft: Draft, path: str, tool: str, args: Mapping[str, Any], result: Json) -> None:
@@ -87,7 +99,7 @@ def remember(program: Program, draft: Draft, path: str, tool: str, args: Mapping
 
 def calls(monitors: Mapping[str, Json], tool: str, kind: str = "attempted") -> int:
     """How many calls of the tool there were in this run."""
-    found: int = monitors.get(_key("calls", kind, tool), 0)
+    found: int = monitors.get(_calls_key(kind, tool), 0)
     return found
 
 

@@ -211,12 +211,18 @@ def _of_branches(program: Program, state: RunState, frame: Frame, cmd: dict[str,
     done = [branch for branch in action.branches if frame.ended.get(branch.name, {}).get("how") == "done"]
     if len(done) >= action.need:
         return _joined(program, state, frame, action, cmd)
-    lost = {name: end for name, end in frame.ended.items() if end["how"] != "done"}
+    ended = {branch.name: frame.ended[branch.name] for branch in action.branches if branch.name in frame.ended}
+    lost = {name: end for name, end in ended.items() if end["how"] in _LOST}
     if frame.late or len(action.branches) - len(lost) < action.need:
         why = f"{len(done)} of {action.need} branches done" + (" when the time was over" if frame.late else "")
         told = [f"`{name}` {end['how']}" + (f": {_why(end)}" if "error" in end else "") for name, end in lost.items()]
         return {**cmd, "how": "failed", "error": "JoinFailed", "message": "; ".join([why, *told])}
     return None
+
+
+_LOST = ("skipped", "failed")
+"""How a frame ends by itself without being done. That one was cancelled says nothing: what it was for is certain
+already, or is not asked for any more."""
 
 
 def _why(end: dict[str, Json]) -> str:
@@ -253,7 +259,7 @@ def _of_items(program: Program, frame: Frame, cmd: dict[str, Json]) -> dict[str,
         return {**cmd, "how": "failed", "error": wrong["error"], "message": wrong["message"]}
     if frame.late:
         return {**cmd, "how": "failed", "error": "Timeout", "message": "the items did not end in time"}
-    if len(frame.ended) < len(opened["items"]):
+    if len(frame.ended) < len(opened["items"]) or any(end["how"] == "cancelled" for end in frame.ended.values()):
         return None
     ends = [frame.ended[str(n)] for n in range(len(opened["items"]))]
     kept = [end for end in ends if end["how"] == "done" and "value" in end]
@@ -279,11 +285,11 @@ def _of_child(frame: Frame, cmd: dict[str, Json]) -> dict[str, Json] | None:
     if end is not None and end["how"] == "done":
         body: dict[str, Json] = {**cmd, "how": "ok", "result": end["value"]}
         return {**body, "from": end["from"]} if "from" in end else body
+    if end is not None and end["how"] == "failed":
+        return {**cmd, "how": "failed", "error": "ChildFailed", "message": end["message"]}
     if frame.late:
         return {**cmd, "how": "failed", "error": "Timeout", "message": "the agent did not end in time"}
-    if end is None:
-        return None
-    return {**cmd, "how": "failed", "error": "ChildFailed", "message": end.get("message", end["how"])}
+    return None
 
 
 def input_of(opened: dict[str, Json]) -> dict[str, Any]:

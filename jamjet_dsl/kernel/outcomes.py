@@ -13,7 +13,7 @@ from jamjet_dsl.kernel.program import WRITES, Program
 from jamjet_dsl.kernel.rules import counts, plan_at
 from jamjet_dsl.kernel.values import from_journal
 
-FROZEN = ("tool", "args", "digest", "key", "trace_key", "effect", "decision")
+FROZEN = ("tool", "args", "digest", "key", "trace_key", "effect", "decision", "home")
 """What an intent freezes of a call."""
 
 
@@ -65,10 +65,8 @@ def _picked(body: dict[str, Json], *names: str) -> dict[str, Json]:
 
 
 def _drop_timers(draft: Draft, prefix: str) -> None:
-    if any(name.startswith(prefix) for name in draft.state.timers):
-        timers = draft.own("timers")
-        for name in [name for name in timers if name.startswith(prefix)]:
-            del timers[name]
+    for name in [name for name in draft.state.timers if name.startswith(prefix)]:
+        del draft.own("timers")[name]
 
 
 def next_attempt(draft: Draft, frame: Frame, cmd: str) -> None:
@@ -103,10 +101,13 @@ def freeze(program: Program, draft: Draft, frame: Frame, body: dict[str, Json]) 
             limit = rules[rule].limit
             window = limit.window_ms if limit is not None else None
             monitors.limit_take(draft, home, rule, group, size, new.now_ms, window)
-    monitors.count(program, draft, frame.path, "attempted", body["tool"], _args(frame.call))
+    monitors.count(program, draft, frame.path, "attempted", body["tool"], _args(program, frame.call))
 
 
-def _args(call: dict[str, Json]) -> dict[str, Json]:
+def _args(program: Program, call: dict[str, Json]) -> dict[str, Json]:
+    """The values of a call as the rules see them; none of a tool whose calls nobody asks about."""
+    if call["tool"] not in program.remembered:
+        return {}
     args = from_journal(call["args"])
     assert isinstance(args, dict)
     return args
@@ -153,7 +154,7 @@ def succeeded(program: Program, draft: Draft, body: dict[str, Json]) -> None:
 def _happened(program: Program, draft: Draft, frame: Frame, body: dict[str, Json]) -> None:
     tool = frame.call["tool"] if frame.call is not None else body.get("tool")
     if tool is not None:
-        args = _args(frame.call) if frame.call is not None else {}
+        args = _args(program, frame.call) if frame.call is not None else {}
         monitors.count(program, draft, frame.path, "succeeded", tool, args)
         monitors.remember(program, draft, frame.path, tool, args, body["result"])
     if "undo" in body:
@@ -205,7 +206,7 @@ def _tell(program: Program, draft: Draft, frame: Frame, cmd: str, body: dict[str
         _release(program, draft, known)
         flag = {"untrusted": True} if program.defn.tools[known.body["tool"]].untrusted else {}
         _happened(program, draft, frame, {**body, **flag, "result": body.get("result")})
-    elif known.unsettled == "indefinite" and frame.error is not None:
+    elif frame.error is not None and (known.unsettled == "indefinite" or frame.kind == "doubt"):
         frame.error = {**frame.error, "definite": True}
         end_action(draft, frame, {"kind": "failed", **frame.error})
     else:
@@ -243,7 +244,7 @@ def settled(program: Program, draft: Draft, body: dict[str, Json]) -> None:
         return
     del draft.own("intents")[cmd]
     if body["happened"]:
-        monitors.count(program, draft, frame_of(cmd), "succeeded", intent.body["tool"], _args(intent.body))
+        monitors.count(program, draft, frame_of(cmd), "succeeded", intent.body["tool"], _args(program, intent.body))
         if "undo" in body:
             draft.own("undo").append({"cmd": cmd, **body["undo"]})
 
@@ -255,7 +256,7 @@ def close_visit(program: Program, draft: Draft, frame: Frame) -> None:
     if outcome is not None and outcome["kind"] == "failed":
         tool = frame.call["tool"] if frame.call is not None else outcome.get("tool")
         if tool is not None:
-            args = _args(frame.call) if frame.call is not None else {}
+            args = _args(program, frame.call) if frame.call is not None else {}
             monitors.count(program, draft, frame.path, "failed", tool, args)
     if new.timers:
         _drop_timers(draft, prefix)

@@ -42,6 +42,8 @@ class Plan:
         """By tool, what the policy has to say of it: see `rules.docket_of`."""
         self._closures: dict[int, Evaluator] = {}
         self.regions: dict[str, dict[str, d.State | d.Final]] = {}
+        self.acting: dict[str, frozenset[str]] = {}
+        """By region, the states that have an action: entering one counts as a step."""
         self.starts: dict[str, str] = {}
         self._add("", agent.body)
         if agent.finally_ is not None:
@@ -54,6 +56,7 @@ class Plan:
 
     def _add(self, key: str, region: d.Region) -> None:
         self.regions[key] = {state.name: state for state in region.states}
+        self.acting[key] = frozenset(s.name for s in region.states if isinstance(s, d.State) and s.action is not None)
         self.starts[key] = region.start
         for state in region.states:
             action = state.action if isinstance(state, d.State) else None
@@ -155,6 +158,9 @@ class Spot(NamedTuple):
     others: dict[str, list[d.Edge]]
     takes: frozenset[str]
     """The events from outside that an edge takes."""
+    final: bool
+    listens: bool
+    """The action waits for an event."""
 
 
 class Program:
@@ -167,11 +173,12 @@ class Program:
         self.plans = {name: Plan(defn, agent) for name, agent in defn.agents.items() if name != defn.main}
         self._closures: dict[int, Evaluator] = {}
         self._reads: dict[int, frozenset[str]] = {}
-        self._spots: dict[tuple[str, str, str], Spot] = {}
+        self._spots: dict[str, Spot] = {}
         self._settings: dict[int, tuple[Setting, ...]] = {}
         self._settled: dict[tuple[int, str], bool] = {}
         budgets = [budget for plan in (self.main, *self.plans.values()) for budget in plan.budgets()]
         self.warns = any(budget.warn_percent is not None for budget in budgets)
+        self.is_timed = self.main.caps.time is not None or self.main.caps.active is not None
         self.meters_activity = any(budget.limits.active_ms is not None for budget in budgets)
         self.redacts = any(rule.kind == "redact" for rule in self.agent.rules or ())
 
@@ -191,7 +198,10 @@ class Program:
 
     def spot(self, frame: Frame) -> Spot:
         """The state that a frame is in, ready for use."""
-        key = (frame.agent, frame.region, frame.state)
+        if frame.region or frame.agent:
+            key = f"{frame.agent} {frame.region} {frame.state}"
+        else:
+            key = frame.state
         spot = self._spots.get(key)
         if spot is None:
             spot = self._spots[key] = self._look_at(self.plan(frame), frame)
@@ -200,7 +210,7 @@ class Program:
     def _look_at(self, plan: Plan, frame: Frame) -> Spot:
         here = plan.regions[frame.region][frame.state]
         if isinstance(here, d.Final):
-            return Spot(here, None, (), (), {}, frozenset())
+            return Spot(here, None, (), (), {}, frozenset(), final=True, listens=False)
         others: dict[str, list[d.Edge]] = {}
         for edge in here.edges:
             others.setdefault(edge.trigger, []).append(edge)
@@ -217,7 +227,9 @@ class Program:
             if edge.trigger in ("always", "otherwise", "join", "when", "option")
         )
         takes = frozenset(edge.event for edge in others.get("event", ()) if edge.event is not None)
-        return Spot(here, here.action, self._sets(plan, here.sets), exits, others, takes)
+        listens = isinstance(here.action, d.Wait) and here.action.event is not None
+        sets = self._sets(plan, here.sets)
+        return Spot(here, here.action, sets, exits, others, takes, final=False, listens=listens)
 
     def _sets(self, plan: Plan, sets: Iterable[d.SetDef]) -> tuple[Setting, ...]:
         found = []
@@ -295,8 +307,7 @@ class Program:
 
     def steps(self, frame: Frame, name: str) -> bool:
         """Whether entering that state of the frame's region counts as a step: it has an action."""
-        state = self.plan(frame).regions[frame.region][name]
-        return isinstance(state, d.State) and state.action is not None
+        return name in self.plan(frame).acting[frame.region]
 
     def is_settled(self, action: d.Action, tool: str) -> bool:
         """Whether a call by this action stays the same while its frame does: nothing that it is made of, and no
@@ -323,8 +334,7 @@ class Program:
         that it asks about."""
         if isinstance(action, d.Ask):
             return self.plan(frame).proposers.get(action.proposed) if action.proposed is not None else None
-        chat: str | None = getattr(action, "chat", None)
-        return chat
+        return action.chat if isinstance(action, d.Think | d.CallProposed | d.CallApproved) else None
 
     def bounded(self, type_: d.Type) -> bool:
         """Whether a type has a range in it, which only a look at the value can prove."""

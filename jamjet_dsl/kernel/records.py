@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,12 +10,15 @@ from jamjet_dsl import definition as d
 from jamjet_dsl.kernel.budget import Misfit
 from jamjet_dsl.kernel.ids import action_id
 from jamjet_dsl.kernel.model import Await, Command, Frame, Grant, Json, Record, Reserve, RunState
-from jamjet_dsl.kernel.program import WRITES, Program
+from jamjet_dsl.kernel.program import FINALLY, UNDO, WRITES, Program
 from jamjet_dsl.kernel.scope import value_of
-from jamjet_dsl.kernel.values import from_public
+from jamjet_dsl.kernel.values import dumps_form, from_public
 
 EVALUATION = "EvaluationFailed"
 """The error of a guard, a set or an output that has no value. Only `any` matches it: no program can name it."""
+
+EXCEEDED = "Exceeded"
+"""The error of a call of a rollback or of `finally` that does not fit the budget."""
 
 DENIED = "Denied"
 """The error of a branch or an item whose call the policy refused. Only `any` matches it."""
@@ -50,9 +52,12 @@ def exceeded(frame: Frame, what: str, home: str | None = None) -> Record:
 
 
 def lacking(frame: Frame, lack: Misfit) -> Command:
-    """An attempt does not fit: it waits for what others hold, or the budget is exceeded."""
+    """An attempt does not fit: it waits for what others hold, or the budget is exceeded. What takes something back or
+    closes has the reserve already: what does not fit even so fails, and the others go on."""
     if lack.waits:
         return Await(action_id(frame), "budget", lack.what)
+    if frame.kind in (UNDO, FINALLY):
+        return failed(frame, EXCEEDED, f"it does not fit the budget ({lack.what})")
     return exceeded(frame, lack.what, lack.home)
 
 
@@ -78,12 +83,7 @@ def reserve_body(reserve: Reserve) -> dict[str, Json]:
 
 def digest_of(tool: str, args: Mapping[str, Json]) -> str:
     """What makes two calls the same: the tool and its canonical arguments (journal form)."""
-    return hashlib.sha256(tool.encode() + b"\0" + dumps_journal_form(args)).hexdigest()
-
-
-def dumps_journal_form(tree: Json) -> bytes:
-    """Canonical bytes of what is in journal form already."""
-    return json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return hashlib.sha256(tool.encode() + b"\0" + dumps_form(args)).hexdigest()
 
 
 def check_args(program: Program, tool: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -98,8 +98,9 @@ def check_args(program: Program, tool: str, given: Mapping[str, Any]) -> tuple[d
             args[param.name] = None
         else:
             problems.append(f"{param.name}: is missing")
-    known = {param.name for param in params}
-    problems.extend(f"{name}: `{tool}` has no such parameter" for name in given if name not in known)
+    if not given.keys() <= args.keys():
+        known = {param.name for param in params}
+        problems.extend(f"{name}: `{tool}` has no such parameter" for name in given if name not in known)
     return args, problems
 
 

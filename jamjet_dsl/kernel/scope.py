@@ -125,6 +125,11 @@ class Scope:
 def scope_of(program: Program, state: RunState, frame: Frame) -> Scope:
     """What a state's expressions see: inputs, variables and the roots of a run. A branch or an item sees what its
     agent had set when it was opened, and over it what it has set itself."""
+    if frame.parent is None:
+        env = Env(state.input)
+        env.update(state.vars)
+        env.roots = Roots(program, state, frame)
+        return Scope(env, state.provenance)
     names, provenance = _names(state, frame)
     return scope_with(program, state, frame, names, provenance)
 

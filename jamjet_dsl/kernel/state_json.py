@@ -12,8 +12,7 @@ import json
 from typing import Any
 
 from jamjet_dsl.kernel.model import Account, Frame, Grant, Intent, Json, Question, Reserve, RunState, Spent
-from jamjet_dsl.kernel.records import dumps_journal_form
-from jamjet_dsl.kernel.values import from_journal, to_journal
+from jamjet_dsl.kernel.values import dumps_form, from_journal, to_journal
 
 FORMAT = 3
 """Version of this form; it stands in every snapshot. A snapshot is a cache: one of another version is not read,
@@ -28,7 +27,7 @@ def encode(state: RunState) -> bytes:
     tree: dict[str, Json] = {"format": FORMAT}
     for field in dataclasses.fields(RunState):
         tree[field.name] = _out(field.name, getattr(state, field.name))
-    return dumps_journal_form(tree)
+    return dumps_form(tree)
 
 
 def decode(data: bytes) -> RunState:

@@ -49,6 +49,7 @@ __all__ = [
     "TypeValue",
     "UInt",
     "Value",
+    "dumps_form",
     "dumps_journal",
     "from_journal",
     "from_public",
@@ -156,7 +157,27 @@ _UNTAG: dict[str, Callable[[Any], Value]] = {
 
 
 def from_journal(tree: Any) -> Value:
-    """The value of a journal form. Raises ValueError for an object with an unknown tag or a malformed one."""
+    """The value of a journal form. It shares every part that holds no tag with the form, so neither may be changed
+    afterwards. Raises ValueError for an object with an unknown tag or a malformed one."""
+    return _untagged(tree) if type(tree) in _CONTAINERS and _holds_tag(tree) else tree
+
+
+_CONTAINERS = frozenset({dict, list})
+
+
+def _holds_tag(tree: Any) -> bool:
+    """Whether anything in a dict or list of the journal form is tagged."""
+    if type(tree) is dict:
+        if len(tree) == 1 and next(iter(tree))[:1] == "$":
+            return True
+        tree = tree.values()
+    for item in tree:  # noqa: SIM110 - a generator would cost more than the loop
+        if type(item) in _CONTAINERS and _holds_tag(item):
+            return True
+    return False
+
+
+def _untagged(tree: Any) -> Value:
     kind = type(tree)
     if kind is dict:
         if len(tree) == 1:
@@ -169,9 +190,9 @@ def from_journal(tree: Any) -> Value:
                     return untag(inner)
                 except (EvalError, ArithmeticError, TypeError) as problem:
                     raise ValueError(f"malformed `{key}` in a journaled value: {problem}") from None
-        return {k: from_journal(v) for k, v in tree.items()}
+        return {k: _untagged(v) for k, v in tree.items()}
     if kind is list:
-        return [from_journal(item) for item in tree]
+        return [_untagged(item) for item in tree]
     return tree
 
 
@@ -181,4 +202,9 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=F
 def dumps_journal(value: Value) -> bytes:
     """The journal form as canonical bytes: UTF-8, keys sorted, no spaces. Equal values give equal bytes, except
     that decimals keep the digits they were written with."""
-    return _encode(_tagged(value) if _needs_tag(value) else value).encode()
+    return dumps_form(_tagged(value) if _needs_tag(value) else value)
+
+
+def dumps_form(tree: Any) -> bytes:
+    """Canonical bytes of what is in journal form already."""
+    return _encode(tree).encode()

@@ -17,6 +17,9 @@ from jamjet_dsl.kernel.program import Program, Setting
 from jamjet_dsl.kernel.scope import ATTESTED, NONE, UNTRUSTED, Scope, scope_of
 from jamjet_dsl.kernel.values import EvalError, from_journal, from_public, to_journal, to_public
 
+_AS_IS = frozenset({bool, str})
+"""Types whose values are the same in a journal, whatever they are."""
+
 
 class Way:
     """The variables as they are on the way from one state to the next."""
@@ -49,7 +52,7 @@ class Way:
                 self._tell(chat, said, UNTRUSTED if outcome.get("untrusted") else None)
         if outcome["kind"] not in ("ok", "answered"):
             return
-        for name, found in outcome.get("results", {}).items():
+        for name, found in sorted(outcome.get("results", {}).items()):
             self.binds.append(name)
             self._assign(name, from_journal(found["value"]), frozenset(found.get("from", ())), journaled=False)
         name = getattr(action, "bind", None)
@@ -148,7 +151,7 @@ class Way:
         if self.appended:
             body["append"] = self.appended
         if self.sets:
-            body["set"] = {name: to_journal(value) for name, value in self.sets.items()}
+            body["set"] = {n: v if type(v) in _AS_IS else to_journal(v) for n, v in self.sets.items()}
         if self.flags:
             body["from"] = {name: sorted(flags) for name, flags in self.flags.items()}
         return Record("moved", body)
@@ -167,6 +170,8 @@ class Way:
 
 def _came(outcome: dict[str, Json]) -> frozenset[str]:
     """Where what an action gave came from."""
+    if outcome["kind"] != "answered" and not outcome.get("untrusted") and "from" not in outcome:
+        return NONE
     flags = set(outcome.get("from", ()))
     if outcome["kind"] == "answered":
         flags.add(ATTESTED)

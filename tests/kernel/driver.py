@@ -29,6 +29,9 @@ from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.recovery import recover
 from jamjet_dsl.kernel.state_json import decode, encode
 
+NOTHING = object()
+"""A scripted result that is null."""
+
 
 class Crash(Exception):
     """The process dies here."""
@@ -78,6 +81,7 @@ class Driver:
         self.performed: list[Call | Think] = []
         self.cancelled: list[str] = []
         self.questions = 0
+        self.flying: dict[str, Call | Think] = {}
 
     # ---- the journal
 
@@ -106,7 +110,7 @@ class Driver:
 
     def commands(self) -> list[Command]:
         """Decides until only effects and awaits are left."""
-        while True:
+        for _ in range(3000):
             commands = decide(self.program, self.state)
             step = next((c for c in commands if isinstance(c, Record)), None)
             if step is not None:
@@ -129,9 +133,11 @@ class Driver:
                         self.append("intent", intent)
                         again = True
                     case _:
-                        pass
+                        continue
+                break  # what begins may leave no room for the others: they are decided anew
             if not again:
                 return commands
+        raise AssertionError(f"the run turns in a circle: {self.kinds[-6:]}")
 
     def run(self, limit: int = 2000) -> Driver:
         """Goes on until the run ends, or waits for something that time alone does not bring."""
@@ -163,9 +169,51 @@ class Driver:
         self.performed.append(command)
         self.append(*self.outcome(command))
 
-    def outcome(self, command: Call | Think) -> tuple[str, dict[str, Any]]:
+    # ---- several effects at once, with outcomes in an order of the test's choice
+
+    def begin(self) -> Driver:
+        """Decides and starts every effect that is wanted; each stays in flight until `land` gives its outcome."""
+        wanted = {c.id: c for c in self.commands() if isinstance(c, (Call, Think))}
+        for id, command in wanted.items():
+            if id not in self.started:
+                self.started.add(id)
+                self.performed.append(command)
+        self.flying = wanted
+        return self
+
+    @property
+    def flights(self) -> list[str]:
+        """What is in flight, as `tool(arguments)` or the name of the state that thinks."""
+        return sorted(label(command) for command in self.flying.values())
+
+    def flight(self, name: str) -> Call | Think:
+        """The one effect in flight with that label."""
+        found = [command for command in self.flying.values() if label(command) == name]
+        assert len(found) == 1, f"`{name}` is in flight {len(found)} times: {self.flights}"
+        return found[0]
+
+    def land(self, name: str, outcome: Any) -> Driver:
+        """The outcome of the effect in flight with that label arrives, and the run goes on."""
+        command = self.flight(name)
+        self.append(*self.outcome(command, outcome))
+        return self.begin()
+
+    def take_over(self) -> Driver:
+        """A new process takes over: nothing is in flight any more, and the run goes on."""
+        self.started, self.crash_at = set(), None
+        for record in recover(self.program, self.state):
+            self.append(record.kind, record.body)
+        return self.begin()
+
+    def at(self, to_ms: int) -> Driver:
+        """Time has passed, and the run goes on."""
+        self.pass_time(to_ms)
+        return self.begin()
+
+    def outcome(self, command: Call | Think, entry: Any = None) -> tuple[str, dict[str, Any]]:
         name = command.tool if isinstance(command, Call) else command.state
-        entry = self.script.get(name, Fails("Crashed", f"no script for {name}"))
+        if entry is None:
+            entry = self.script.get(name, Fails("Crashed", f"no script for {name}"))
         if isinstance(entry, list):
             entry = entry.pop(0) if len(entry) > 1 else entry[0]
         if callable(entry) and not isinstance(entry, (Fails, Result)):
@@ -181,7 +229,7 @@ class Driver:
                 retry_after_ms=entry.retry_after_ms,
             )
         if not isinstance(entry, Result):
-            entry = Result(entry)
+            entry = Result(None if entry is NOTHING else entry)
         self.now_ms += entry.takes_ms
         return inputs.succeeded(
             self.program, self.state, command, entry.value, entry.usage, entry.takes_ms, entry.messages
@@ -237,3 +285,10 @@ class Driver:
 
     def calls(self, tool: str) -> list[Call]:
         return [c for c in self.performed if isinstance(c, Call) and c.tool == tool]
+
+
+def label(command: Call | Think) -> str:
+    """How a test names an effect: `tool(arguments)`, or the state that thinks."""
+    if isinstance(command, Think):
+        return command.state
+    return f"{command.tool}({', '.join(str(value) for value in command.args.values())})"
