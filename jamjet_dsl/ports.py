@@ -3,11 +3,12 @@ each kind lives in `store/`, `tools/`, `models/`; tests bring their own clock an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from jamjet_dsl.kernel.model import Call, Event, Think
+from jamjet_dsl.diagnostics.errors import JamError
+from jamjet_dsl.kernel.model import ENDED, Call, Event, Think
 
 
 class Draft(NamedTuple):
@@ -44,7 +45,8 @@ class Standing:
 class RunSummary:
     """What a list of runs shows; a cache that can be rebuilt from the journal. Times in ms since 1970 UTC.
 
-    `definition` and `source` are digests; `owner` drives the run now, or is empty.
+    `definition` and `source` are digests; `owner` drives the run now, or is empty; `parent` is the run it was forked
+    from.
     """
 
     run_id: str
@@ -60,6 +62,8 @@ class RunSummary:
     wake_at_ms: int | None
     spent: dict[str, Any]
     owner: str = ""
+    parent: str | None = None
+    """The run that a fork was made from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,17 @@ class Snapshot(NamedTuple):
 
     seq: int
     state: bytes
+
+
+class Pruned(NamedTuple):
+    """A run that was, or would be, pruned. `ended_ms` is the time of its last event; `bytes` those of its events."""
+
+    run_id: str
+    agent: str
+    status: str
+    ended_ms: int
+    events: int
+    bytes: int
 
 
 class Message(NamedTuple):
@@ -124,7 +139,7 @@ class Batch(NamedTuple):
     """What one transition writes, in one transaction.
 
     `consumed` messages leave the inbox; `keys` are bound to their arguments (KeyConflict if one is bound to others);
-    with `release` the lease is given up.
+    with `release` the lease is given up; with `repin` (definition, source) the run executes that program from now on.
     """
 
     drafts: Sequence[Draft]
@@ -134,6 +149,21 @@ class Batch(NamedTuple):
     erasable: Sequence[Erasable] = ()
     snapshot: Snapshot | None = None
     release: bool = False
+    repin: tuple[str, str] | None = None
+
+
+class New(NamedTuple):
+    """A run to be created, in a group of appends: what `create` takes."""
+
+    run_id: str
+    batch: Batch
+    owner: str
+    lease_ms: int
+    now_ms: int
+
+
+Written: TypeAlias = tuple[Event, ...] | tuple[Lease, tuple[Event, ...]] | JamError | KeyConflict
+"""What became of one of a group: what `append` or `create` would have returned, or what it would have raised."""
 
 
 class Clock(Protocol):
@@ -151,6 +181,12 @@ class Store(Protocol):
     exists, JAMR205 for a run that somebody drives, JAMR206 for a lease that is no longer valid.
     """
 
+    @property
+    def durability(self) -> str:
+        """What a commit is worth: `full` (on the disk), `normal` (survives the process, perhaps not the power) or
+        `none` (in memory)."""
+        ...
+
     def put_definition(self, digest: str, canonical: bytes, side: bytes, now_ms: int) -> str:
         """Store a definition and what stands beside it (sources, spans, docs). Returns the digest of `side`."""
         ...
@@ -162,7 +198,8 @@ class Store(Protocol):
     def create(
         self, run_id: str, batch: Batch, owner: str, lease_ms: int, now_ms: int
     ) -> tuple[Lease, tuple[Event, ...]]:
-        """Create a run with its first events; the first one is `started` and names definition, source and agent."""
+        """Create a run with its first events; the first one names definition, source and agent. With `release` nobody
+        holds it."""
         ...
 
     def claim(
@@ -171,12 +208,45 @@ class Store(Protocol):
         """Take the lease of a run that nobody holds, whose lease is over, or whose owner `dead` knows to be gone."""
         ...
 
-    def renew(self, lease: Lease, lease_ms: int, now_ms: int) -> Lease: ...
+    def claim_due(
+        self,
+        owner: str,
+        lease_ms: int,
+        now_ms: int,
+        limit: int,
+        dead: Callable[[str], bool] | None = None,
+        skip: Collection[str] = (),
+    ) -> list[Lease]:
+        """Claim up to `limit` runs that have something to do and that nobody drives, the longest due first.
+
+        Runs of owners whose leases are over, or that `dead` knows to be gone, are nobody's. Runs of the programs in
+        `skip` (digests, `RunSummary.source`) are left alone. One transaction; only a read when nothing is due.
+        """
+        ...
+
+    def renew(self, lease: Lease, lease_ms: int, now_ms: int) -> Lease:
+        """Keep everything that the lease's owner holds. Raises JamError JAMR206 if this lease was lost."""
+        ...
+
+    def renew_many(self, leases: Sequence[Lease], lease_ms: int, now_ms: int) -> list[Lease]:
+        """Keep the leases of one owner, with one write for all of them. Those that were lost are left out."""
+        ...
 
     def release(self, lease: Lease) -> None: ...
 
     def append(self, lease: Lease, expected_seq: int, batch: Batch) -> tuple[Event, ...]:
         """Append a batch, all or nothing, if the lease is the newest and the journal ends at `expected_seq`."""
+        ...
+
+    def append_many(self, items: Sequence[tuple[Lease, int, Batch] | New]) -> list[Written]:
+        """Several appends (lease, expected seq, batch) and new runs in one transaction and one disk sync, in their
+        order.
+
+        Each is all or nothing by itself: where `append` or `create` would have raised (JAMR201, 203, 206, 207, 208,
+        003, 302, KeyConflict), what it would have raised stands in its place and the others are committed. What is
+        wrong with the database (JAMR1xx) is raised, and nothing of any of them was written; JAMR107 of one run alone
+        stands in its place. A run may stand in `items` more than once.
+        """
         ...
 
     def erasable(self, run_id: str) -> list[Erasable]:
@@ -222,6 +292,10 @@ class Store(Protocol):
         """Runs that have something to do: due timers, messages, or a driver that was lost."""
         ...
 
+    def next_wake(self) -> int | None:
+        """When the first timer of a run that nobody drives is due; it may be in the past."""
+        ...
+
     def find(self, prefix: str) -> str:
         """The one run whose id is or starts with `prefix`. JAMR201 for none, JAMR202 for several."""
         ...
@@ -238,6 +312,24 @@ class Store(Protocol):
 
     def changes(self) -> int:
         """A number that is different when somebody else has committed since it was last asked for."""
+        ...
+
+    def prune(
+        self,
+        *,
+        now_ms: int,
+        before_ms: int | None = None,
+        keep: int = 0,
+        statuses: Collection[str] = ENDED,
+        dry_run: bool = False,
+    ) -> list[Pruned]:
+        """Forget the runs that have ended with one of these statuses, whose last event is older than `before_ms`, but
+        for the `keep` newest of them: journal, questions, messages, snapshot, redacted values, in one transaction.
+
+        Returns them, the oldest first; with `dry_run` nothing is changed. Their ids, and those of their questions,
+        are never given out again; declared keys stay bound to their arguments. ValueError for a status that is none
+        of an ended run.
+        """
         ...
 
     def close(self) -> None: ...

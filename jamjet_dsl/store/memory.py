@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.kernel.model import ENDED, Event
-from jamjet_dsl.ports import Batch, Erasable, KeyConflict, Lease, Message, QuestionRow, RunSummary, Snapshot, Standing
-from jamjet_dsl.store.chain import GENESIS, check_run_id, decode, encode, next_slot, seal
+from jamjet_dsl.ports import (
+    Batch,
+    Erasable,
+    KeyConflict,
+    Lease,
+    Message,
+    New,
+    Pruned,
+    QuestionRow,
+    RunSummary,
+    Snapshot,
+    Standing,
+    Written,
+)
+from jamjet_dsl.store.chain import GENESIS, Sealed, check_run_id, decode, encode, next_slot, seal
 
 
 @dataclass(slots=True)
 class _Run:
     summary: RunSummary
     events: list[Event] = field(default_factory=list)
+    size: int = 0
     owner: str = ""
     token: int = 1
-    expires_ms: int = 0
     inbox: list[Message] = field(default_factory=list)
     dedupe: dict[str, dict[str, Any]] = field(default_factory=dict)
     snapshot: Snapshot | None = None
@@ -30,23 +43,28 @@ class _Run:
 class MemoryStore:
     """See `ports.Store`. Bodies are copied through JSON, so nobody shares what is stored."""
 
+    durability = "none"
+
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._definitions: dict[str, bytes] = {}
-        self._sides: dict[str, bytes] = {}
+        self._sides: dict[str, tuple[str, bytes]] = {}
         self._runs: dict[str, _Run] = {}
+        self._owners: dict[str, int] = {}
         self._keys: dict[tuple[str, str], bytes] = {}
         self._questions: dict[str, QuestionRow] = {}
         self._slots: dict[str, list[int]] = {}
+        self._gone: set[tuple[str, str]] = set()
         self._messages = 0
         self._log: list[str] = []
+        self._changes = 0
 
     def put_definition(self, digest: str, canonical: bytes, side: bytes, now_ms: int) -> str:
         if hashlib.sha256(canonical).hexdigest() != digest:
             raise ValueError("the digest is not that of the canonical bytes")
         source = hashlib.sha256(digest.encode() + b"\n" + side).hexdigest()
         self._definitions[digest] = canonical
-        self._sides[source] = side
+        self._sides[source] = digest, side
         return source
 
     def definition(self, digest: str) -> bytes:
@@ -56,37 +74,30 @@ class MemoryStore:
 
     def side(self, digest: str) -> bytes:
         if digest not in self._sides:
-            raise JamError("JAMR107", f"the sources {digest[:12]} are missing")
-        return self._sides[digest]
+            raise JamError("JAMR107", f"the sources {digest[:12]} are missing or damaged")
+        return self._sides[digest][1]
+
+    # ---- the journal
 
     def create(
         self, run_id: str, batch: Batch, owner: str, lease_ms: int, now_ms: int
     ) -> tuple[Lease, tuple[Event, ...]]:
         check_run_id(run_id)
-        first = batch.drafts[0]
+        first, stands = batch.drafts[0], batch.standing
         with self._lock:
             if run_id in self._runs:
                 raise JamError("JAMR203", f"the run {run_id} exists")
-            if first.body["definition"] not in self._definitions or first.body["source"] not in self._sides:
-                raise JamError("JAMR101", "the definition was not stored")
-            summary = RunSummary(
-                run_id,
-                first.body["agent"],
-                first.body["definition"],
-                first.body["source"],
-                batch.standing.status,
-                batch.standing.state,
-                (),
-                first.at_ms,
-                first.at_ms,
-                0,
-                None,
-                {},
-            )
-            run = _Run(summary, owner=owner, expires_ms=now_ms + lease_ms)
+            if ("run", run_id) in self._gone:
+                raise JamError("JAMR203", f"{run_id} was the id of a run that was pruned")
+            definition = self._definition_of(first.body["source"])
+            place = (run_id, first.body["agent"], definition, first.body["source"], stands.status, stands.state)
+            summary = RunSummary(*place, (), first.at_ms, first.at_ms, 0, None, {}, "", first.body.get("parent"))
+            run = _Run(summary, owner="" if batch.release else owner)
             events = self._commit(run, batch)
             self._runs[run_id] = run
-        return Lease(run_id, owner, 1, run.expires_ms), events
+            if run.owner:
+                self._heartbeat(owner, now_ms + lease_ms)
+        return Lease(run_id, owner, 1, now_ms + lease_ms), events
 
     def append(self, lease: Lease, expected_seq: int, batch: Batch) -> tuple[Event, ...]:
         with self._lock:
@@ -95,70 +106,95 @@ class MemoryStore:
                 raise JamError("JAMR206", f"the run {lease.run_id} is driven by another process now")
             events = self._commit(run, batch)
             if batch.release:
-                run.owner, run.expires_ms = "", 0
+                run.owner = ""
             return events
+
+    def append_many(self, items: Sequence[tuple[Lease, int, Batch] | New]) -> list[Written]:
+        results: list[Written] = []
+        with self._lock:
+            for item in items:
+                try:
+                    results.append(self.create(*item) if isinstance(item, New) else self.append(*item))
+                except (JamError, KeyConflict) as error:
+                    results.append(error)
+        return results
 
     def _commit(self, run: _Run, batch: Batch) -> tuple[Event, ...]:
         """Everything that can be refused is refused before anything is changed."""
         run_id = run.summary.run_id
-        prev = run.events[-1].hash if run.events else GENESIS
-        sealed = seal(run_id, len(run.events), prev, batch.drafts)
-        for use in batch.keys:
-            if self._keys.get((use.tool, use.key), use.args_digest) != use.args_digest:
-                raise KeyConflict(use)
-        if set(batch.consumed) - {m.id for m in run.inbox}:
-            raise JamError("JAMR206", "a message was taken by another process")
+        sealed = seal(run_id, len(run.events), run.events[-1].hash if run.events else GENESIS, batch.drafts)
+        self._check(run, batch, sealed)
+        self._changes += 1
         self._keys.update({(use.tool, use.key): use.args_digest for use in batch.keys})
         run.inbox = [m for m in run.inbox if m.id not in batch.consumed]
         self._log += [run_id] * len(sealed)
         run.events += [replace(event, body=decode(data, run_id)) for event, data in sealed]
+        run.size += sum(len(data) for _, data in sealed)
         if sealed:
-            last = run.events[-1]
-            run.summary = replace(
-                run.summary,
-                status=batch.standing.status,
-                state=batch.standing.state,
-                waiting_for=batch.standing.waiting_for,
-                wake_at_ms=batch.standing.wake_at_ms,
-                spent=dict(batch.standing.spent or {}),
-                last_seq=last.seq,
-                updated_ms=last.at_ms,
-            )
+            self._stand(run, batch)
             self._note_questions(run_id, [event for event, _ in sealed], batch.standing)
         if batch.snapshot is not None:
             run.snapshot = batch.snapshot
         run.erasable += batch.erasable
         return tuple(event for event, _ in sealed)
 
+    def _check(self, run: _Run, batch: Batch, sealed: list[Sealed]) -> None:
+        if batch.repin is not None:
+            self._definition_of(batch.repin[1])
+        bound = dict(self._keys)
+        for use in batch.keys:
+            if bound.setdefault((use.tool, use.key), use.args_digest) != use.args_digest:
+                raise KeyConflict(use)
+        if len(set(batch.consumed)) != len(batch.consumed) or set(batch.consumed) - {m.id for m in run.inbox}:
+            raise JamError("JAMR206", "a message was taken by another process")
+        new = [event.body["question"] for event, _ in sealed if event.kind == "asked"]
+        for name in new:
+            if name in self._questions or ("question", name) in self._gone or new.count(name) > 1:
+                raise JamError("JAMR208", f"the id {name} was given to a question before")
+
+    def _stand(self, run: _Run, batch: Batch) -> None:
+        stands, last = batch.standing, run.events[-1]
+        source = run.summary.source if batch.repin is None else batch.repin[1]
+        run.summary = replace(
+            run.summary,
+            status=stands.status,
+            state=stands.state,
+            waiting_for=tuple(stands.waiting_for),
+            wake_at_ms=stands.wake_at_ms,
+            spent=dict(stands.spent or {}),
+            last_seq=last.seq,
+            updated_ms=last.at_ms,
+            definition=self._definition_of(source),
+            source=source,
+        )
+
+    def _definition_of(self, source: str) -> str:
+        if source not in self._sides:
+            raise JamError("JAMR107", f"the sources {source[:12]} are missing or damaged")
+        return self._sides[source][0]
+
     def _note_questions(self, run_id: str, events: list[Event], standing: Standing) -> None:
         rows = self._questions
+
+        def close(name: str, status: str, event: Event, **more: Any) -> None:
+            if name in rows and rows[name].run_id == run_id and rows[name].status == "open":
+                rows[name] = replace(rows[name], status=status, closed_ms=event.at_ms, **more)
+
         for event in events:
             body = event.body
             match event.kind:
                 case "asked":
+                    place = (body.get("state", standing.state), body.get("role", ""), "open", event.at_ms)
                     rows[body["question"]] = QuestionRow(
-                        body["question"],
-                        run_id,
-                        body.get("state", standing.state),
-                        body.get("role", ""),
-                        "open",
-                        event.at_ms,
-                        body.get("expires_at_ms"),
-                        body,
+                        body["question"], run_id, *place, body.get("expires_at_ms"), body
                     )
                 case "answered" if body["question"] not in standing.questions:  # else it takes more than one answer
-                    rows[body["question"]] = replace(
-                        rows[body["question"]],
-                        status="answered",
-                        option=body["option"],
-                        by=body.get("by"),
-                        closed_ms=event.at_ms,
-                    )
+                    close(body["question"], "answered", event, option=body["option"], by=body.get("by"))
                 case "expired":
-                    rows[body["question"]] = replace(rows[body["question"]], status="expired", closed_ms=event.at_ms)
+                    close(body["question"], "expired", event)
         for row in list(rows.values()):
             if row.run_id == run_id and row.status == "open" and row.id not in standing.questions:
-                rows[row.id] = replace(row, status="closed", closed_ms=events[-1].at_ms)
+                close(row.id, "closed", events[-1])
 
     def erasable(self, run_id: str) -> list[Erasable]:
         return list(self._run(run_id).erasable)
@@ -175,36 +211,93 @@ class MemoryStore:
     def snapshot(self, run_id: str) -> Snapshot | None:
         return self._run(run_id).snapshot
 
+    # ---- leases
+
+    def _heartbeat(self, owner: str, expires_ms: int) -> None:
+        self._owners[owner] = max(expires_ms, self._owners.get(owner, 0))
+
+    def _lost(self, owner: str, now_ms: int, dead: Callable[[str], bool] | None) -> bool:
+        return self._owners.get(owner, 0) <= now_ms or bool(dead and dead(owner))
+
+    def _take(self, run: _Run, owner: str, lease_ms: int, now_ms: int) -> Lease:
+        self._heartbeat(owner, now_ms + lease_ms)
+        run.owner, run.token = owner, run.token + 1
+        return Lease(run.summary.run_id, owner, run.token, now_ms + lease_ms)
+
     def claim(
         self, run_id: str, owner: str, lease_ms: int, now_ms: int, dead: Callable[[str], bool] | None = None
     ) -> Lease:
         with self._lock:
             run = self._run(run_id)
-            if run.owner and run.owner != owner and run.expires_ms > now_ms and not (dead and dead(run.owner)):
+            if run.owner and run.owner != owner and not self._lost(run.owner, now_ms, dead):
                 raise JamError("JAMR205", f"the run {run_id} is being driven by {run.owner}")
-            run.owner, run.token, run.expires_ms = owner, run.token + 1, now_ms + lease_ms
-            return Lease(run_id, owner, run.token, run.expires_ms)
+            return self._take(run, owner, lease_ms, now_ms)
+
+    def claim_due(
+        self,
+        owner: str,
+        lease_ms: int,
+        now_ms: int,
+        limit: int,
+        dead: Callable[[str], bool] | None = None,
+        skip: Collection[str] = (),
+    ) -> list[Lease]:
+        with self._lock:
+            lost = {name for name in self._owners if name != owner and self._lost(name, now_ms, dead)}
+            for run in self._runs.values():
+                if run.owner in lost:
+                    run.owner, run.token = "", run.token + 1
+            for name in lost:
+                del self._owners[name]
+            found = []
+            for number, run_id in enumerate(self._runs):
+                run = self._runs[run_id]
+                since = self._due_since(run, now_ms)
+                if since is not None and not run.owner and run.summary.source not in skip:
+                    found.append((since, number, run))
+            found.sort(key=lambda row: row[:2])
+            return [self._take(run, owner, lease_ms, now_ms) for _, _, run in found[:limit]]
+
+    def _due_since(self, run: _Run, now_ms: int) -> int | None:
+        row = run.summary
+        if row.status in ENDED:
+            return None
+        times = [row.updated_ms] if row.status == "running" or run.inbox else []
+        if row.status != "running" and row.wake_at_ms is not None and row.wake_at_ms <= now_ms:
+            times.append(row.wake_at_ms)
+        return min(times, default=None)
 
     def renew(self, lease: Lease, lease_ms: int, now_ms: int) -> Lease:
+        kept = self.renew_many([lease], lease_ms, now_ms)
+        if not kept:
+            raise JamError("JAMR206", f"the run {lease.run_id} was taken over")
+        return kept[0]
+
+    def renew_many(self, leases: Sequence[Lease], lease_ms: int, now_ms: int) -> list[Lease]:
         with self._lock:
-            run = self._run(lease.run_id)
-            if run.token != lease.token:
-                raise JamError("JAMR206", f"the run {lease.run_id} was taken over")
-            run.expires_ms = now_ms + lease_ms
-            return replace(lease, expires_at_ms=run.expires_ms)
+            kept = []
+            for lease in leases:
+                run = self._runs.get(lease.run_id)
+                if run is not None and (run.token, run.owner) == (lease.token, lease.owner):
+                    self._heartbeat(lease.owner, now_ms + lease_ms)
+                    kept.append(replace(lease, expires_at_ms=now_ms + lease_ms))
+            return kept
 
     def release(self, lease: Lease) -> None:
         with self._lock:
-            run = self._run(lease.run_id)
-            if run.token == lease.token:
-                run.owner, run.expires_ms = "", 0
+            run = self._runs.get(lease.run_id)
+            if run is not None and run.token == lease.token:
+                run.owner = ""
 
     def take_slot(self, tool: str, rates: Sequence[tuple[int, int]], now_ms: int) -> int:
         with self._lock:
-            taken = self._slots.setdefault(tool, [])
+            longest = max(per_ms for _, per_ms in rates)
+            taken = [at_ms for at_ms in self._slots.get(tool, []) if at_ms > now_ms - longest]
             at_ms = next_slot(taken, rates, now_ms)
-            taken.append(at_ms)
+            self._slots[tool] = [*taken, at_ms]
             return at_ms
+
+    # ---- from outside
 
     def enqueue(self, run_id: str, kind: str, body: dict[str, Any], dedupe: str | None, now_ms: int) -> int | None:
         copy = decode(encode(body), run_id)
@@ -216,6 +309,7 @@ class MemoryStore:
                 if dedupe in run.dedupe:
                     return None
                 run.dedupe[dedupe] = copy
+            self._changes += 1
             self._messages += 1
             run.inbox.append(Message(self._messages, now_ms, kind, copy))
             return self._messages
@@ -229,6 +323,8 @@ class MemoryStore:
     def mail(self) -> set[str]:
         return {run_id for run_id, run in self._runs.items() if run.inbox}
 
+    # ---- lists
+
     def summary(self, run_id: str) -> RunSummary:
         run = self._run(run_id)
         return replace(run.summary, owner=run.owner)
@@ -238,19 +334,32 @@ class MemoryStore:
         return [self.summary(i) for i, r in self._runs.items() if wanted is None or r.summary.status in wanted]
 
     def due(self, now_ms: int) -> list[str]:
-        def has_work(run: _Run) -> bool:
-            wake = run.summary.wake_at_ms
-            return run.summary.status == "running" or bool(run.inbox) or (wake is not None and wake <= now_ms)
+        return [run_id for run_id, run in self._runs.items() if self._due_since(run, now_ms) is not None]
 
-        return [i for i, r in self._runs.items() if r.summary.status not in ENDED and has_work(r)]
+    def next_wake(self) -> int | None:
+        wakes = [run.summary.wake_at_ms for run in self._runs.values() if not run.owner]
+        return min((at_ms for at_ms in wakes if at_ms is not None), default=None)
 
     def find(self, prefix: str) -> str:
-        return _find(prefix, self._runs, "run", "JAMR201")
+        return self._find(prefix, self._runs, "run", "JAMR201")
 
     def find_question(self, prefix: str) -> QuestionRow:
-        return self._questions[_find(prefix, self._questions, "question", "JAMR401")]
+        return self._questions[self._find(prefix, self._questions, "question", "JAMR401")]
+
+    def _find(self, prefix: str, names: Iterable[str], what: str, code: str) -> str:
+        found = sorted(n for n in names if n.startswith(prefix)) if prefix else []
+        if prefix in found:
+            return prefix
+        if not found:
+            gone = (what, prefix) in self._gone
+            raise JamError(code, f"the {what} {prefix!r} was pruned" if gone else f"there is no {what} {prefix!r}")
+        if len(found) > 1:
+            raise JamError("JAMR202", f"several {what}s start with {prefix!r}", details=tuple(found[:4]))
+        return found[0]
 
     def questions(self, run_id: str | None = None, status: str | None = "open") -> list[QuestionRow]:
+        if run_id is not None:
+            self._run(run_id)
         rows = [
             row
             for row in self._questions.values()
@@ -259,10 +368,48 @@ class MemoryStore:
         return sorted(rows, key=lambda row: (row.asked_ms, row.id))
 
     def activity(self, after: int | None) -> tuple[set[str], int]:
-        return set() if after is None else set(self._log[after:]), len(self._log)
+        moved = set() if after is None else set(self._log[after:])
+        return {run_id for run_id in moved if run_id in self._runs}, len(self._log)
 
     def changes(self) -> int:
-        return self._messages + len(self._log)
+        return self._changes
+
+    # ---- upkeep
+
+    def prune(
+        self,
+        *,
+        now_ms: int,
+        before_ms: int | None = None,
+        keep: int = 0,
+        statuses: Collection[str] = ENDED,
+        dry_run: bool = False,
+    ) -> list[Pruned]:
+        if not set(statuses) <= ENDED:
+            raise ValueError(f"only runs that have ended can be pruned, not {sorted(set(statuses) - ENDED)}")
+        with self._lock:
+            ended = [
+                (run.summary.updated_ms, number, run)
+                for number, run in enumerate(self._runs.values())
+                if run.summary.status in statuses and not run.owner
+            ]
+            ended.sort(key=lambda row: row[:2])
+            found = [
+                Pruned(row.run_id, row.agent, row.status, row.updated_ms, row.last_seq, run.size)
+                for row, run in [(run.summary, run) for _, _, run in ended[: max(len(ended) - max(keep, 0), 0)]]
+                if before_ms is None or row.updated_ms < before_ms
+            ]
+            for row in [] if dry_run else found:
+                self._forget(row.run_id)
+            return found
+
+    def _forget(self, run_id: str) -> None:
+        self._changes += 1
+        for name in [name for name, row in self._questions.items() if row.run_id == run_id]:
+            del self._questions[name]
+            self._gone.add(("question", name))
+        del self._runs[run_id]
+        self._gone.add(("run", run_id))
 
     def close(self) -> None:
         """Nothing to do: what was stored goes with the object."""
@@ -272,14 +419,3 @@ class MemoryStore:
         if run is None:
             raise JamError("JAMR201", f"there is no run {run_id}")
         return run
-
-
-def _find(prefix: str, names: Iterable[str], what: str, code: str) -> str:
-    found = sorted(n for n in names if n.startswith(prefix))
-    if prefix in found:
-        return prefix
-    if not found or not prefix:
-        raise JamError(code, f"there is no {what} {prefix!r}")
-    if len(found) > 1:
-        raise JamError("JAMR202", f"several {what}s start with {prefix!r}", details=tuple(found[:4]))
-    return found[0]

@@ -1,51 +1,58 @@
-"""The run database: its tables, and how an older one becomes a newer one.
+"""The run database: its tables, and how an older one becomes a newer one (`steps` holds what one version adds).
 
-What nothing else can give back: `definitions`, `programs`, `events`, `inbox`, `dedupe`, `leases`, `erasable`;
-`slots` matters only until its windows are over. Everything else is a cache of the journals and can be rebuilt: the
-columns of `runs` after `head`, `questions`,
-`keys`, `snapshots`.
+What nothing else can give back: `definitions`, `programs`, `events`, `inbox`, `dedupe`, `keys`, `erasable`, `gone`, and
+of `runs` the fencing `token`; `slots` and `owners` matter only for a while. Everything else is a cache of the journals
+and can be rebuilt from them: the columns of `runs` after `mail`, `questions`, `snapshots`.
 
 Hashes are stored as 32 bytes, bodies as the exact bytes that were hashed, times as milliseconds since 1970 UTC.
-`application_id` says that the file is a jam database, `user_version` which version of this schema it has.
+`application_id` says that the file is a jam database, `user_version` which version of this schema it has. `sum` is a
+CRC-32 of a row's other columns (`checks`): the hash chain covers the journal, the sums what stands beside it.
+docs/database.md explains the tables and views to people who query them.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from sqlite_utils import Database
 
 APPLICATION_ID = 0x4A414D31
 """`JAM1`, in the header of the file."""
 
-VERSION = 1
+VERSION = 2
 
-SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-
+TABLES = """
 -- A definition under the SHA-256 of its canonical JSON: what runs execute, whatever happens to the file.
 CREATE TABLE definitions (
   digest TEXT PRIMARY KEY, canonical BLOB NOT NULL, created_ms INTEGER NOT NULL
 ) WITHOUT ROWID;
 
--- What people need beside a definition (sources, spans, docs): two layouts of one program share a definition.
+-- What people need beside a definition (sources, spans, docs): two layouts of one program share a definition. The
+-- digest is of the definition's digest and `side`. Runs name the number: a digest would be the largest part of a row.
 CREATE TABLE programs (
-  digest TEXT PRIMARY KEY, definition TEXT NOT NULL REFERENCES definitions, side BLOB NOT NULL,
-  created_ms INTEGER NOT NULL
-) WITHOUT ROWID;
+  program INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, definition TEXT NOT NULL REFERENCES definitions,
+  side BLOB NOT NULL, created_ms INTEGER NOT NULL, sum INTEGER NOT NULL
+);
 
--- `last_seq` and `head` (the hash of that event) are what an append must agree with.
+-- Processes that drive runs. One heartbeat, this row, keeps everything its owner holds: thousands of runs cost one
+-- small write. When it is over (or the process is known to be gone, or the row is damaged) its runs are nobody's.
+CREATE TABLE owners (
+  owner INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, expires_ms INTEGER NOT NULL, sum INTEGER NOT NULL
+);
+
+-- `token` grows whenever the run changes hands, and an append that carries an older one is refused: that alone keeps
+-- a process out that was stopped past its lease, whatever its clock says. A lease that is over but that nobody took is
+-- still good. `last_seq` and `head` (the hash of that event) are what an append must agree with. `mail` counts the
+-- run's rows in `inbox`, so that one that gets lost is noticed. AUTOINCREMENT: a number never comes back.
 CREATE TABLE runs (
-  run INTEGER PRIMARY KEY,
+  run INTEGER PRIMARY KEY AUTOINCREMENT,
   run_id TEXT NOT NULL UNIQUE,
+  token INTEGER NOT NULL,
+  owner INTEGER REFERENCES owners,
   last_seq INTEGER NOT NULL,
   head BLOB NOT NULL,
+  mail INTEGER NOT NULL,
+  program INTEGER NOT NULL REFERENCES programs,
   agent TEXT NOT NULL,
-  definition TEXT NOT NULL REFERENCES definitions,
-  source TEXT NOT NULL REFERENCES programs,
   parent TEXT,
   status TEXT NOT NULL,
   state TEXT NOT NULL,
@@ -53,28 +60,29 @@ CREATE TABLE runs (
   spent TEXT NOT NULL,
   wake_at_ms INTEGER,
   created_ms INTEGER NOT NULL,
-  updated_ms INTEGER NOT NULL
+  updated_ms INTEGER NOT NULL,
+  sum INTEGER NOT NULL
 );
-CREATE INDEX runs_by_wake ON runs (wake_at_ms) WHERE wake_at_ms IS NOT NULL;
-CREATE INDEX runs_going ON runs (status) WHERE status IN ('running', 'waiting', 'parked');
+-- What a worker looks for, each found without looking at the runs that merely wait: timers, messages, runs that were
+-- left in the middle, and what a lost owner held.
+CREATE INDEX runs_by_wake ON runs (wake_at_ms, owner) WHERE wake_at_ms IS NOT NULL;
+CREATE INDEX runs_by_mail ON runs (mail) WHERE mail > 0;
+CREATE INDEX runs_going ON runs (status, owner) WHERE status IN ('running', 'waiting', 'parked');
+CREATE INDEX runs_by_owner ON runs (owner) WHERE owner IS NOT NULL;
 
--- `token` grows with every claim; an append that carries an older one is refused. Never rebuilt, never reset.
-CREATE TABLE leases (
-  run INTEGER PRIMARY KEY REFERENCES runs, owner TEXT, token INTEGER NOT NULL, expires_ms INTEGER NOT NULL
-);
-
--- `position` is the order of commits over all runs: a reader follows everything with one cursor.
+-- `position` is the order of commits over all runs: a reader follows everything with one cursor. `hash` stands in the
+-- last event of each append; those before it are computed on the way to it. Run 0 is a place holder (see `prune`),
+-- which is why `run` is no foreign key.
 CREATE TABLE events (
   position INTEGER PRIMARY KEY,
-  run INTEGER NOT NULL REFERENCES runs,
+  run INTEGER NOT NULL,
   seq INTEGER NOT NULL,
   at_ms INTEGER NOT NULL,
   kind TEXT NOT NULL,
   body BLOB NOT NULL,
-  prev_hash BLOB NOT NULL,
-  hash BLOB NOT NULL,
-  UNIQUE (run, seq)
+  hash BLOB
 );
+CREATE UNIQUE INDEX events_by_run ON events (run, seq);
 
 -- The whole state after event `seq`; its digest stands in the chained event after it.
 CREATE TABLE snapshots (
@@ -87,32 +95,37 @@ CREATE TABLE inbox (
   run INTEGER NOT NULL REFERENCES runs,
   at_ms INTEGER NOT NULL,
   kind TEXT NOT NULL,
-  body BLOB NOT NULL
+  body BLOB NOT NULL,
+  sum INTEGER NOT NULL
 );
 CREATE INDEX inbox_by_run ON inbox (run);
 CREATE TABLE dedupe (
   run INTEGER NOT NULL REFERENCES runs, key TEXT NOT NULL, at_ms INTEGER NOT NULL, body BLOB NOT NULL,
-  PRIMARY KEY (run, key)
+  sum INTEGER NOT NULL, PRIMARY KEY (run, key)
 ) WITHOUT ROWID;
 
+-- The question that event `seq` of a run asked; its text and options are in that event.
 CREATE TABLE questions (
   id TEXT PRIMARY KEY,
   run INTEGER NOT NULL REFERENCES runs,
+  seq INTEGER NOT NULL,
   state TEXT NOT NULL,
   role TEXT NOT NULL,
   status TEXT NOT NULL,
   asked_ms INTEGER NOT NULL,
   expires_ms INTEGER,
-  body BLOB NOT NULL,
   option TEXT,
   by TEXT,
-  closed_ms INTEGER
+  closed_ms INTEGER,
+  sum INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX questions_open ON questions (run) WHERE status = 'open';
+CREATE INDEX questions_by_run ON questions (run);
 
--- A declared key is a promise about one set of arguments, in every run of this database.
+-- A declared key is a promise about one set of arguments, in every run of this database, for as long as the database
+-- exists: rows outlive their runs.
 CREATE TABLE keys (
-  tool TEXT NOT NULL, key TEXT NOT NULL, args_digest BLOB NOT NULL, run INTEGER NOT NULL, seq INTEGER NOT NULL,
+  tool TEXT NOT NULL, key TEXT NOT NULL, args_digest BLOB NOT NULL, run INTEGER NOT NULL, sum INTEGER NOT NULL,
   PRIMARY KEY (tool, key)
 ) WITHOUT ROWID;
 
@@ -128,17 +141,29 @@ CREATE TABLE erasable (
 ) WITHOUT ROWID;
 CREATE INDEX erasable_by_run ON erasable (run);
 
+-- Ids of runs and questions that were pruned: nobody gets them again.
+CREATE TABLE gone (id TEXT NOT NULL, what TEXT NOT NULL, at_ms INTEGER NOT NULL, PRIMARY KEY (id, what)) WITHOUT ROWID;
+"""
+
+VIEWS = """
 CREATE VIEW journal AS
   SELECT e.position, r.run_id, e.seq, strftime('%Y-%m-%dT%H:%M:%fZ', e.at_ms / 1000.0, 'unixepoch') AS at,
-         e.kind, CAST(e.body AS TEXT) AS body, lower(hex(e.prev_hash)) AS prev_hash, lower(hex(e.hash)) AS hash
+         e.kind, CAST(e.body AS TEXT) AS body, lower(hex(e.hash)) AS hash
   FROM events e JOIN runs r USING (run);
 CREATE VIEW run_summary AS
-  SELECT r.run_id, r.agent, r.status, r.state, r.waiting_for, r.spent, r.last_seq, r.wake_at_ms, r.created_ms,
-         r.updated_ms, r.definition, r.source, l.owner, l.expires_ms AS lease_expires_ms
-  FROM runs r LEFT JOIN leases l USING (run);
+  SELECT r.run_id, r.agent, r.status, r.state, r.waiting_for, r.spent, r.last_seq, r.mail AS messages, r.wake_at_ms,
+         strftime('%Y-%m-%dT%H:%M:%fZ', r.wake_at_ms / 1000.0, 'unixepoch') AS wakes,
+         r.created_ms, strftime('%Y-%m-%dT%H:%M:%fZ', r.created_ms / 1000.0, 'unixepoch') AS created,
+         r.updated_ms, strftime('%Y-%m-%dT%H:%M:%fZ', r.updated_ms / 1000.0, 'unixepoch') AS updated,
+         r.parent, p.definition, p.digest AS source, o.name AS owner, o.expires_ms AS lease_expires_ms
+  FROM runs r JOIN programs p USING (program) LEFT JOIN owners o USING (owner);
 CREATE VIEW open_questions AS
-  SELECT q.id, r.run_id, r.agent, q.state, q.role, q.asked_ms, q.expires_ms, CAST(q.body AS TEXT) AS body
-  FROM questions q JOIN runs r USING (run) WHERE q.status = 'open';
+  SELECT q.id, r.run_id, r.agent, q.state, q.role, json_extract(CAST(e.body AS TEXT), '$.text') AS text,
+         q.asked_ms, strftime('%Y-%m-%dT%H:%M:%fZ', q.asked_ms / 1000.0, 'unixepoch') AS asked,
+         q.expires_ms, strftime('%Y-%m-%dT%H:%M:%fZ', q.expires_ms / 1000.0, 'unixepoch') AS expires,
+         CAST(e.body AS TEXT) AS body
+  FROM questions q JOIN runs r USING (run) JOIN events e ON e.run = q.run AND e.seq = q.seq
+  WHERE q.status = 'open';
 CREATE VIEW open_intents AS
   SELECT r.run_id, i.seq, i.at_ms, json_extract(CAST(i.body AS TEXT), '$.cmd') AS cmd,
          json_extract(CAST(i.body AS TEXT), '$.tool') AS tool, json_extract(CAST(i.body AS TEXT), '$.key') AS key
@@ -146,32 +171,52 @@ CREATE VIEW open_intents AS
   WHERE r.status IN ('running', 'waiting', 'parked') AND i.kind = 'intent' AND NOT EXISTS (
     SELECT 1 FROM events o WHERE o.run = i.run AND o.seq > i.seq AND o.kind IN ('succeeded', 'failed', 'settled')
       AND json_extract(CAST(o.body AS TEXT), '$.cmd') = json_extract(CAST(i.body AS TEXT), '$.cmd'));
+CREATE VIEW parked_runs AS
+  SELECT r.run_id, r.agent, r.state, json_extract(w.value, '$.reason') AS reason, json_extract(w.value, '$.cmd') AS cmd,
+         r.updated_ms, strftime('%Y-%m-%dT%H:%M:%fZ', r.updated_ms / 1000.0, 'unixepoch') AS since
+  FROM runs r, json_each(r.waiting_for) w
+  WHERE r.status = 'parked' AND json_extract(w.value, '$.kind') = 'operator';
+CREATE VIEW waiting_runs AS
+  SELECT r.run_id, r.agent, r.state, json_extract(w.value, '$.kind') AS what,
+         coalesce(json_extract(w.value, '$.name'), json_extract(w.value, '$.id')) AS name,
+         strftime('%Y-%m-%dT%H:%M:%fZ', r.wake_at_ms / 1000.0, 'unixepoch') AS wakes,
+         strftime('%Y-%m-%dT%H:%M:%fZ', r.updated_ms / 1000.0, 'unixepoch') AS since
+  FROM runs r, json_each(r.waiting_for) w WHERE r.status = 'waiting';
+CREATE VIEW spending AS
+  SELECT r.run_id, r.agent, r.status, json_extract(r.spent, '$.steps') AS steps,
+         json_extract(r.spent, '$.tokens') AS tokens, json_extract(r.spent, '$.cost') AS cost,
+         CAST(json_extract(r.spent, '$.cost') AS REAL) AS amount,
+         substr(json_extract(r.spent, '$.cost'), instr(json_extract(r.spent, '$.cost'), ' ') + 1) AS currency,
+         json_extract(r.spent, '$.active_ms') AS active_ms, r.created_ms, r.updated_ms
+  FROM runs r;
 """
 
-STEPS: dict[int, Callable[[Database], None]] = {}
-"""What makes version n of version n - 1, under n. A step runs once, in a transaction, and is never changed again."""
+Step = Callable[[sqlite3.Connection], None]
+"""What makes version n of version n - 1. A step runs once, in a transaction, and is never changed again."""
 
 
 def create(connection: sqlite3.Connection, version: int = VERSION) -> None:
     """Make an empty file a jam database. The caller holds the write lock."""
-    for statement in SCHEMA.split(";\n"):
-        if statement.strip():
-            connection.execute(statement)
+    execute(connection, TABLES + VIEWS)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {version}")
 
 
-def migrate(connection: sqlite3.Connection, version: int, steps: dict[int, Callable[[Database], None]]) -> None:
-    """Bring a database from its version to `version`, forward only, each step in a transaction of its own."""
-    from sqlite_utils import Database
+def execute(connection: sqlite3.Connection, script: str) -> None:
+    """Run statements one by one: `executescript` would commit the transaction they are to be part of."""
+    for statement in script.split(";\n"):
+        if statement.strip():
+            connection.execute(statement)
 
-    database = Database(connection)
-    for number in range(_user_version(connection) + 1, version + 1):
+
+def migrate(connection: sqlite3.Connection, version: int, steps: dict[int, Step]) -> None:
+    """Bring a database from its version to `version`, forward only, each step in a transaction of its own."""
+    for number in range(user_version(connection) + 1, version + 1):
         connection.execute("BEGIN IMMEDIATE")
         try:
             # Another process may have migrated while this one waited for the lock.
-            if _user_version(connection) < number:
-                steps[number](database)
+            if user_version(connection) < number:
+                steps[number](connection)
                 connection.execute(f"PRAGMA user_version = {number}")
             connection.execute("COMMIT")
         except BaseException:
@@ -179,6 +224,7 @@ def migrate(connection: sqlite3.Connection, version: int, steps: dict[int, Calla
             raise
 
 
-def _user_version(connection: sqlite3.Connection) -> int:
+def user_version(connection: sqlite3.Connection) -> int:
+    """The version of the schema; 0 for a file that has none."""
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     return version

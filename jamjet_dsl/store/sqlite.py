@@ -1,18 +1,16 @@
-"""The run database on SQLite. One connection, every write one `BEGIN IMMEDIATE` transaction.
+"""The run database on SQLite. Every write is one `BEGIN IMMEDIATE` transaction.
 
-The hot path is `append`: a guarded update of the run's row (lease token and last seq, in one statement), the
-events, what was consumed, and the caches, in one commit.
+The hot path is `append`: a guarded update of the run's row (fencing token, last seq and head in one statement), the
+events, what was consumed, and the caches, in one commit. `append_many` does so for many runs in one commit, each in a
+savepoint of its own. `rows` writes them, `leases` says who may, `prune` forgets, `checkup` looks at everything.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sqlite3
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +22,27 @@ from jamjet_dsl.ports import (
     KeyConflict,
     Lease,
     Message,
+    New,
+    Pruned,
     QuestionRow,
     RunSummary,
     Snapshot,
     Standing,
+    Written,
 )
-from jamjet_dsl.store.chain import GENESIS, Sealed, check_run_id, decode, encode, event_hash, key_use, next_slot, seal
-from jamjet_dsl.store.connection import Durability, connect, refuse
+from jamjet_dsl.store import checkup, leases, pruning, rows
+from jamjet_dsl.store.access import Access
+from jamjet_dsl.store.chain import decode, encode, next_slot
+from jamjet_dsl.store.checks import damaged, row_sum
+from jamjet_dsl.store.connection import Durability
+from jamjet_dsl.store.reading import events_of
 
-_dumps = json.JSONEncoder().encode
-_PAGE = 500
-"""Events read at once: a long history never holds a read transaction open for long."""
+MOST_HEADS = 4_096
+"""How many runs' rows are remembered: those that were written last."""
 
-_SUMMARY = """SELECT r.run_id, r.agent, r.definition, r.source, r.status, r.state, r.waiting_for, r.created_ms,
-  r.updated_ms, r.last_seq, r.wake_at_ms, r.spent, coalesce(l.owner, '') FROM runs r LEFT JOIN leases l USING (run)"""
-_QUESTION = """SELECT q.id, r.run_id, q.state, q.role, q.status, q.asked_ms, q.expires_ms, q.body, q.option, q.by,
-  q.closed_ms FROM questions q JOIN runs r USING (run)"""
-_QUESTION_EVENTS = frozenset({"asked", "answered", "expired", "moved", "finished", "parked", "exceeded"})
+_SUMMARY = """SELECT r.run, r.run_id, r.token, r.last_seq, r.head, r.program, r.agent, r.parent, r.status, r.state,
+  r.waiting_for, r.spent, r.wake_at_ms, r.created_ms, r.updated_ms, r.sum, p.definition, p.digest, p.sum, o.name
+  FROM runs r LEFT JOIN programs p USING (program) LEFT JOIN owners o USING (owner)"""
 
 
 class SqliteStore:
@@ -50,122 +52,160 @@ class SqliteStore:
         self, path: str | Path, durability: Durability = "full", busy_ms: int = 5_000, read_only: bool = False
     ) -> None:
         self.path = Path(path)
-        self.durability: Durability = durability
         self.read_only = read_only
-        self._lock = threading.RLock()
-        self._db = connect(self.path, durability, busy_ms, read_only)
-        self._file = self._identity()
+        self._access = Access(self.path, durability, busy_ms, read_only)
+        self._db = self._access.db
+        self._rows, self._row, self._write = self._access.rows, self._access.row, self._access.writing
+        self._heads: dict[str, rows.Head] = {}
+
+    @property
+    def durability(self) -> Durability:
+        """What SQLite says that a commit is worth, read back from it."""
+        row = self._row("PRAGMA synchronous")
+        return "full" if row is not None and row[0] >= 2 else "normal"
 
     # ---- definitions
 
     def put_definition(self, digest: str, canonical: bytes, side: bytes, now_ms: int) -> str:
         if hashlib.sha256(canonical).hexdigest() != digest:
             raise ValueError("the digest is not that of the canonical bytes")
-        source = _source_digest(digest, side)
+        source = source_digest(digest, side)
         if self._row("SELECT 1 FROM programs WHERE digest = ?", source):
             return source
         with self._write() as db:
             db.execute("INSERT OR IGNORE INTO definitions VALUES (?, ?, ?)", (digest, canonical, now_ms))
-            db.execute("INSERT OR IGNORE INTO programs VALUES (?, ?, ?, ?)", (source, digest, side, now_ms))
+            (number,) = db.execute("SELECT coalesce(max(program), 0) + 1 FROM programs").fetchone()
+            db.execute(
+                "INSERT INTO programs VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING",
+                (number, source, digest, side, now_ms, row_sum(number, source, digest)),
+            )
         return source
 
     def definition(self, digest: str) -> bytes:
         row = self._row("SELECT canonical FROM definitions WHERE digest = ?", digest)
-        if row is None or hashlib.sha256(row[0]).hexdigest() != digest:
+        if row is None or type(row[0]) is not bytes or hashlib.sha256(row[0]).hexdigest() != digest:
             raise JamError("JAMR107", f"the definition {digest[:12]} is missing or damaged")
-        return bytes(row[0])
+        return row[0]
 
     def side(self, digest: str) -> bytes:
         row = self._row("SELECT definition, side FROM programs WHERE digest = ?", digest)
-        if row is None or _source_digest(row[0], bytes(row[1])) != digest:
+        if row is None or type(row[1]) is not bytes or source_digest(str(row[0]), row[1]) != digest:
             raise JamError("JAMR107", f"the sources {digest[:12]} are missing or damaged")
-        return bytes(row[1])
+        return row[1]
 
     # ---- the journal
 
     def create(
         self, run_id: str, batch: Batch, owner: str, lease_ms: int, now_ms: int
     ) -> tuple[Lease, tuple[Event, ...]]:
-        check_run_id(run_id)
-        first = batch.drafts[0].body
-        sealed = seal(run_id, 0, GENESIS, batch.drafts)
-        head = sealed[-1].event
-        with self._write() as db:
-            if self._row("SELECT 1 FROM runs WHERE run_id = ?", run_id):
-                raise JamError("JAMR203", f"the run {run_id} exists")
-            place = (first["agent"], first["definition"], first["source"], first.get("parent"))
-            cursor = db.execute(
-                "INSERT INTO runs VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    run_id,
-                    head.seq,
-                    bytes.fromhex(head.hash),
-                    *place,
-                    *_cached(batch.standing),
-                    batch.drafts[0].at_ms,
-                    head.at_ms,
-                ),
-            )
-            run = int(cursor.lastrowid or 0)
-            db.execute("INSERT INTO leases VALUES (?, ?, 1, ?)", (run, owner, now_ms + lease_ms))
-            _write_batch(db, run, sealed, batch)
-        return Lease(run_id, owner, 1, now_ms + lease_ms), tuple(s.event for s in sealed)
+        try:
+            with self._write() as db:
+                lease, head, events = _create(db, New(run_id, batch, owner, lease_ms, now_ms))
+        except rows.Spoiled as spoiled:
+            raise _why(spoiled) from None
+        self._remember({run_id: head})
+        return lease, events
 
     def append(self, lease: Lease, expected_seq: int, batch: Batch) -> tuple[Event, ...]:
+        # What is remembered of the run is only a guess that the update checks: it need not be forgotten on errors.
+        try:
+            with self._write() as db:
+                head, events = rows.append(db, self._heads.get(lease.run_id), lease, expected_seq, batch)
+        except rows.Spoiled as spoiled:
+            raise _why(spoiled) from None
+        self._remember({lease.run_id: head})
+        return events
+
+    def append_many(self, items: Sequence[tuple[Lease, int, Batch] | New]) -> list[Written]:
+        try:
+            return self._append_all(items, apart=False)
+        except rows.Spoiled:
+            # Seldom: one of them was refused after it had begun to write, so now each can be taken back by itself.
+            return self._append_all(items, apart=True)
+
+    def _append_all(self, items: Sequence[tuple[Lease, int, Batch] | New], apart: bool) -> list[Written]:
+        results: list[Written] = []
+        heads: dict[str, rows.Head] = {}
         with self._write() as db:
-            return _append(db, lease, expected_seq, batch)
+            for item in items:
+                if apart:
+                    db.execute("SAVEPOINT item")
+                try:
+                    results.append(self._write_one(db, item, heads))
+                except JamError as error:
+                    results.append(error)
+                except rows.Spoiled as spoiled:
+                    if not apart:
+                        raise
+                    db.execute("ROLLBACK TO item")
+                    results.append(_why(spoiled))
+                if apart:
+                    db.execute("RELEASE item")
+        self._remember(heads)
+        return results
+
+    def _write_one(
+        self, db: sqlite3.Connection, item: tuple[Lease, int, Batch] | New, heads: dict[str, rows.Head]
+    ) -> Written:
+        if isinstance(item, New):
+            made, heads[item.run_id], events = _create(db, item)
+            return made, events
+        lease, expected_seq, batch = item
+        known = heads.get(lease.run_id) or self._heads.get(lease.run_id)
+        heads[lease.run_id], events = rows.append(db, known, lease, expected_seq, batch)
+        return events
+
+    def _remember(self, heads: dict[str, rows.Head]) -> None:
+        """What was committed; of those that were remembered longest as many are forgotten as are too many."""
+        for run_id, head in heads.items():
+            self._heads.pop(run_id, None)
+            if head.stands.status not in ENDED:
+                self._heads[run_id] = head
+        while len(self._heads) > MOST_HEADS:
+            self._heads.pop(next(iter(self._heads)), None)
 
     def key_digest(self, tool: str, key: str) -> bytes | None:
-        row = self._row("SELECT args_digest FROM keys WHERE tool = ? AND key = ?", tool, key)
-        return bytes(row[0]) if row else None
+        return rows.key_digest(self._row(rows.KEY, tool, key))
 
     def erasable(self, run_id: str) -> list[Erasable]:
-        rows = self._rows("SELECT commitment, path, salt, ciphertext FROM erasable WHERE run = ?", self._run(run_id))
-        return [Erasable(*row) for row in rows]
+        sql = "SELECT commitment, path, salt, ciphertext FROM erasable WHERE run = ?"
+        found = [Erasable(*row) for row in self._rows(sql, self._run(run_id))]
+        for row in found:
+            if hashlib.sha256(row.salt + row.value).digest() != row.commitment:
+                damaged(f"a redacted value of {run_id}")
+        return found
 
     def history(self, run_id: str, after: int = 0) -> Iterator[Event]:
-        run, last_seq, head = self._head(run_id)
-        last_hash = GENESIS if after == 0 else ""
-        while True:
-            rows = self._rows(
-                "SELECT seq, at_ms, kind, body, lower(hex(prev_hash)), lower(hex(hash)) FROM events"
-                f" WHERE run = ? AND seq > ? ORDER BY seq LIMIT {_PAGE}",
-                run,
-                after,
-            )
-            for seq, at_ms, kind, body, prev_hash, own in rows:
-                # What was written under a hash is read under it: a changed event is never acted on.
-                follows = type(body) is bytes and seq == after + 1 and prev_hash == (last_hash or prev_hash)
-                follows = follows and (seq != last_seq or own == head)
-                if not follows or event_hash(run_id, seq, at_ms, kind, body, prev_hash) != own:
-                    raise JamError("JAMR107", f"the journal of {run_id} was changed or damaged at event {seq}")
-                yield Event(run_id, seq, at_ms, kind, decode(body, run_id), prev_hash, own)
-                after, last_hash = seq, own
-            if len(rows) < _PAGE:
-                break
-        if after < last_seq:
-            raise JamError(
-                "JAMR107", f"the journal of {run_id} ends at event {after} of {last_seq}: events are missing"
-            )
+        return events_of(self._access, run_id, after)
 
     def verify(self, run_id: str) -> None:
         """Check a run's hash chain from its first byte to its head, and that nothing stands after it.
 
         Raises JamError JAMR107.
         """
-        events = [0, *(event.seq for event in self.history(run_id))]
-        if events[-1] > self.last_seq(run_id):
+        last = 0
+        for event in self.history(run_id):
+            last = event.seq
+        if last > self.last_seq(run_id):
             raise JamError("JAMR107", f"the journal of {run_id} goes on after its last event: events were added")
+
+    def check(self) -> list[str]:
+        """Everything that is wrong with the database, one sentence each: pages and indices, every journal, every sum,
+        and what one table says of another. Reads all of it."""
+        return list(checkup.problems(self._access))
 
     def last_seq(self, run_id: str) -> int:
         row = self._row("SELECT last_seq FROM runs WHERE run_id = ?", run_id)
         if row is None:
             raise JamError("JAMR201", f"there is no run {run_id}")
-        return int(row[0])
+        if type(row[0]) is not int:
+            damaged(f"the row of the run {run_id}", rows.REBUILD)
+        return row[0]
 
     def snapshot(self, run_id: str) -> Snapshot | None:
         row = self._row("SELECT seq, state FROM snapshots WHERE run = ?", self._run(run_id))
-        return Snapshot(row[0], bytes(row[1])) if row else None
+        # A snapshot is only a short cut: what is none is not there.
+        return Snapshot(*row) if row and type(row[0]) is int and type(row[1]) is bytes else None
 
     # ---- leases
 
@@ -173,44 +213,46 @@ class SqliteStore:
         self, run_id: str, owner: str, lease_ms: int, now_ms: int, dead: Callable[[str], bool] | None = None
     ) -> Lease:
         with self._write() as db:
-            row = db.execute(
-                "SELECT l.run, l.owner, l.token, l.expires_ms FROM leases l JOIN runs r USING (run) WHERE r.run_id = ?",
-                (run_id,),
-            ).fetchone()
-            if row is None:
-                raise JamError("JAMR201", f"there is no run {run_id}")
-            run, holder, token, expires_ms = row
-            if holder and holder != owner and expires_ms > now_ms and not (dead and dead(holder)):
-                raise JamError("JAMR205", f"the run {run_id} is being driven by {holder}")
-            db.execute(
-                "UPDATE leases SET owner = ?, token = ?, expires_ms = ? WHERE run = ?",
-                (owner, token + 1, now_ms + lease_ms, run),
-            )
-        return Lease(run_id, owner, token + 1, now_ms + lease_ms)
+            return leases.claim(db, run_id, owner, lease_ms, now_ms, dead)
+
+    def claim_due(
+        self,
+        owner: str,
+        lease_ms: int,
+        now_ms: int,
+        limit: int,
+        dead: Callable[[str], bool] | None = None,
+        skip: Collection[str] = (),
+    ) -> list[Lease]:
+        names = json.dumps(sorted(skip))
+        with self._access.reading() as db:
+            idle = not leases.lost_owners(db, owner, now_ms, dead) and not leases.due(db, now_ms, 1, names)
+        if idle:
+            return []
+        with self._write() as db:
+            return leases.claim_due(db, owner, lease_ms, now_ms, limit, dead, names)
 
     def renew(self, lease: Lease, lease_ms: int, now_ms: int) -> Lease:
-        with self._write() as db:
-            changed = db.execute(
-                "UPDATE leases SET expires_ms = ? WHERE run = (SELECT run FROM runs WHERE run_id = ?) AND token = ?",
-                (now_ms + lease_ms, lease.run_id, lease.token),
-            ).rowcount
-        if changed != 1:
+        kept = self.renew_many([lease], lease_ms, now_ms)
+        if not kept:
             raise JamError("JAMR206", f"the run {lease.run_id} was taken over")
-        return Lease(lease.run_id, lease.owner, lease.token, now_ms + lease_ms)
+        return kept[0]
+
+    def renew_many(self, held: Sequence[Lease], lease_ms: int, now_ms: int) -> list[Lease]:
+        with self._write() as db:
+            return leases.renew(db, held, lease_ms, now_ms)
 
     def release(self, lease: Lease) -> None:
         with self._write() as db:
-            db.execute(
-                "UPDATE leases SET owner = NULL, expires_ms = 0 WHERE token = ? AND"
-                " run = (SELECT run FROM runs WHERE run_id = ?)",
-                (lease.token, lease.run_id),
-            )
+            leases.release(db, lease)
 
     def take_slot(self, tool: str, rates: Sequence[tuple[int, int]], now_ms: int) -> int:
         with self._write() as db:
             longest = max(per_ms for _, per_ms in rates)
             db.execute("DELETE FROM slots WHERE tool = ? AND at_ms <= ?", (tool, now_ms - longest))
             taken = [row[0] for row in db.execute("SELECT at_ms FROM slots WHERE tool = ? ORDER BY at_ms", (tool,))]
+            if any(type(at_ms) is not int for at_ms in taken):
+                damaged(f"a time of {tool}")
             at_ms = next_slot(taken, rates, now_ms)
             db.execute("INSERT INTO slots VALUES (?, ?)", (tool, at_ms))
         return at_ms
@@ -220,28 +262,44 @@ class SqliteStore:
     def enqueue(self, run_id: str, kind: str, body: dict[str, Any], dedupe: str | None, now_ms: int) -> int | None:
         data = encode(body)
         with self._write() as db:
-            row = db.execute("SELECT run, status FROM runs WHERE run_id = ?", (run_id,)).fetchone()
-            if row is None:
-                raise JamError("JAMR201", f"there is no run {run_id}")
-            if row[1] in ENDED:
-                raise JamError("JAMR204", f"the run {run_id} is {row[1]}")
+            run = rows.number_in(db.execute(rows.NUMBER, (run_id,)).fetchone(), run_id)
+            (status,) = db.execute("SELECT status FROM runs WHERE run = ?", (run,)).fetchone()
+            if status in ENDED:
+                raise JamError("JAMR204", f"the run {run_id} is {status}")
             if dedupe is not None:
-                sql = "INSERT OR IGNORE INTO dedupe VALUES (?, ?, ?, ?)"
-                if db.execute(sql, (row[0], dedupe, now_ms, data)).rowcount != 1:
+                sql = "INSERT INTO dedupe VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+                total = row_sum(run, dedupe, now_ms, data)
+                if db.execute(sql, (run, dedupe, now_ms, data, total)).rowcount != 1:
                     return None
-            cursor = db.execute("INSERT INTO inbox VALUES (NULL, ?, ?, ?, ?)", (row[0], now_ms, kind, data))
+            total = row_sum(run, now_ms, kind, data)
+            cursor = db.execute("INSERT INTO inbox VALUES (NULL, ?, ?, ?, ?, ?)", (run, now_ms, kind, data, total))
+            db.execute("UPDATE runs SET mail = mail + 1 WHERE run = ?", (run,))
             return int(cursor.lastrowid or 0)
 
     def deduped(self, run_id: str, dedupe: str) -> dict[str, Any] | None:
-        row = self._row("SELECT body FROM dedupe WHERE run = ? AND key = ?", self._run(run_id), dedupe)
-        return decode(row[0], run_id) if row else None
+        sql = "SELECT run, key, at_ms, body, sum FROM dedupe WHERE run = ? AND key = ?"
+        row = self._row(sql, self._run(run_id), dedupe)
+        if row is None:
+            return None
+        if row_sum(*row[:4]) != row[4]:
+            damaged(f"a message of {run_id}")
+        return decode(row[3], run_id)
 
     def pending(self, run_id: str) -> list[Message]:
-        rows = self._rows("SELECT id, at_ms, kind, body FROM inbox WHERE run = ? ORDER BY id", self._run(run_id))
-        return [Message(number, at_ms, kind, decode(body, run_id)) for number, at_ms, kind, body in rows]
+        found = self._rows(
+            "SELECT r.run, r.mail, i.id, i.at_ms, i.kind, i.body, i.sum FROM runs r LEFT JOIN inbox i USING (run)"
+            " WHERE r.run = ? ORDER BY i.id",
+            self._run(run_id),
+        )
+        if not found:
+            raise JamError("JAMR201", f"there is no run {run_id}")
+        messages = [row for row in found if row[2] is not None]
+        if len(messages) != found[0][1] or any(row_sum(row[0], *row[3:6]) != row[6] for row in messages):
+            damaged(f"the inbox of {run_id}")
+        return [Message(number, at_ms, kind, decode(body, run_id)) for _, _, number, at_ms, kind, body, _ in messages]
 
     def mail(self) -> set[str]:
-        return {row[0] for row in self._rows("SELECT DISTINCT r.run_id FROM inbox i JOIN runs r USING (run)")}
+        return set(_names(self._rows("SELECT run_id FROM runs WHERE mail > 0")))
 
     # ---- lists
 
@@ -253,265 +311,168 @@ class SqliteStore:
 
     def summaries(self, status: Iterable[str] | None = None) -> list[RunSummary]:
         if status is None:
-            rows = self._rows(f"{_SUMMARY} ORDER BY r.run")
-        else:
-            wanted = tuple(status)
-            marks = ", ".join("?" * len(wanted))
-            rows = self._rows(f"{_SUMMARY} WHERE r.status IN ({marks}) ORDER BY r.run", *wanted)
-        return [_summary(row) for row in rows]
+            return [_summary(row) for row in self._rows(f"{_SUMMARY} ORDER BY r.run")]
+        wanted = tuple(status)
+        marks = ", ".join("?" * len(wanted))
+        going = "" if ENDED & set(wanted) else " AND r.status IN ('running', 'waiting', 'parked')"
+        return [
+            _summary(row)
+            for row in self._rows(f"{_SUMMARY} WHERE r.status IN ({marks}){going} ORDER BY r.run", *wanted)
+        ]
 
     def due(self, now_ms: int) -> list[str]:
-        rows = self._rows(
-            "SELECT run_id FROM runs r WHERE status IN ('running', 'waiting', 'parked') AND (status = 'running'"
-            " OR wake_at_ms <= ? OR EXISTS (SELECT 1 FROM inbox i WHERE i.run = r.run)) ORDER BY run",
-            now_ms,
-        )
-        return [row[0] for row in rows]
+        return _names(self._rows(leases.DUE, now_ms))
+
+    def next_wake(self) -> int | None:
+        row = self._row(leases.NEXT_WAKE)
+        if row is not None and type(row[0]) is not int:
+            damaged("the time of a run")
+        return None if row is None else row[0]
 
     def find(self, prefix: str) -> str:
-        return self._find("SELECT run_id FROM runs WHERE run_id = ?", "run_id FROM runs", "run", "JAMR201", prefix)
+        return self._find("runs", "run_id", "run", "JAMR201", prefix)
 
     def find_question(self, prefix: str) -> QuestionRow:
-        found = self._find("SELECT id FROM questions WHERE id = ?", "id FROM questions", "question", "JAMR401", prefix)
-        row = self._row(f"{_QUESTION} WHERE q.id = ?", found)
-        assert row is not None
+        found = self._find("questions", "id", "question", "JAMR401", prefix)
+        row = self._row(f"{rows.QUESTION} WHERE q.id = ?", found)
+        if row is None:
+            damaged(f"the question {found}")
         return _question(row)
 
-    def _find(self, exact: str, source: str, what: str, code: str, prefix: str) -> str:
-        row = self._row(exact, prefix)
-        if row is not None:
-            return str(row[0])
-        column = source.split(" ", 1)[0]
-        rows = self._rows(f"SELECT {source} WHERE substr({column}, 1, ?) = ? LIMIT 4", len(prefix), prefix)
-        if not rows or not prefix:
-            raise JamError(code, f"there is no {what} {prefix!r}")
-        if len(rows) > 1:
-            raise JamError("JAMR202", f"several {what}s start with {prefix!r}", details=tuple(r[0] for r in rows))
-        return str(rows[0][0])
+    def _find(self, table: str, column: str, what: str, code: str, prefix: str) -> str:
+        # All that begin with it stand together in the index, from itself to itself and the last of all characters.
+        sql = (
+            f"SELECT {column} FROM {table} WHERE {column} >= ?1 AND {column} <= ?1 || ?2"
+            f" AND substr({column}, 1, length(?1)) = ?1 ORDER BY {column} LIMIT 4"
+        )
+        found = [row[0] for row in self._rows(sql, prefix, "\U0010ffff" * 4)] if _findable(prefix) else []
+        if prefix in found:
+            return prefix
+        if not found:
+            gone = (
+                self._row("SELECT 1 FROM gone WHERE id = ? AND what = ?", prefix, what) if _findable(prefix) else None
+            )
+            raise JamError(code, f"the {what} {prefix!r} was pruned" if gone else f"there is no {what} {prefix!r}")
+        if len(found) > 1:
+            raise JamError("JAMR202", f"several {what}s start with {prefix!r}", details=tuple(found))
+        return str(found[0])
 
     def questions(self, run_id: str | None = None, status: str | None = "open") -> list[QuestionRow]:
-        where, values = [], []
+        where: list[str] = []
+        values: list[Any] = []
         if run_id is not None:
-            where.append("r.run_id = ?")
-            values.append(run_id)
+            where.append("q.run = ?")
+            values.append(self._run(run_id))
         if status is not None:
-            where.append("q.status = ?")
-            values.append(status)
+            where.append("q.status = 'open'" if status == "open" else "q.status = ?")
+            values += [] if status == "open" else [status]
         clause = f" WHERE {' AND '.join(where)}" if where else ""
-        return [_question(row) for row in self._rows(f"{_QUESTION}{clause} ORDER BY q.asked_ms, q.id", *values)]
+        return [_question(row) for row in self._rows(f"{rows.QUESTION}{clause} ORDER BY q.asked_ms, q.id", *values)]
 
     def activity(self, after: int | None) -> tuple[set[str], int]:
         row = self._row("SELECT coalesce(max(position), 0) FROM events")
-        assert row is not None
-        if after is None or row[0] <= after:
-            return set(), int(row[0])
+        newest = int(row[0]) if row is not None else 0
+        if after is None or newest <= after:
+            return set(), newest
         moved = self._rows("SELECT DISTINCT r.run_id FROM events e JOIN runs r USING (run) WHERE e.position > ?", after)
-        return {m[0] for m in moved}, int(row[0])
+        return set(_names(moved)), newest
 
     def changes(self) -> int:
-        row = self._row("PRAGMA data_version")
-        assert row is not None
-        # The version counts what other connections commit; several engines may share this one.
-        return int(row[0]) + self._db.total_changes
+        return self._access.version()
 
     # ---- upkeep
+
+    def prune(
+        self,
+        *,
+        now_ms: int,
+        before_ms: int | None = None,
+        keep: int = 0,
+        statuses: Collection[str] = ENDED,
+        dry_run: bool = False,
+    ) -> list[Pruned]:
+        if dry_run:
+            with self._access.reading() as db:
+                return pruning.candidates(db, before_ms, keep, statuses)
+        with self._write() as db:
+            found = pruning.candidates(db, before_ms, keep, statuses)
+            pruning.forget(db, [row.run_id for row in found], now_ms)
+        for row in found:
+            self._heads.pop(row.run_id, None)
+        return found
 
     def rebuild(self, run_id: str, standing: Standing) -> None:
         """Write a run's caches anew from its journal; `standing` is the fold of it."""
         run = self._run(run_id)
         events = list(self.history(run_id))
         with self._write() as db:
-            db.execute("DELETE FROM questions WHERE run = ?", (run,))
-            db.execute("DELETE FROM snapshots WHERE run = ?", (run,))
-            _write_questions(db, run, [Sealed(e, encode(e.body)) for e in events], standing)
-            for event in events:
-                use = key_use(event)
-                if use is not None:
-                    db.execute("INSERT OR IGNORE INTO keys VALUES (?, ?, ?, ?, ?)", (*use, run, event.seq))
-            last = events[-1]
-            db.execute(
-                "UPDATE runs SET last_seq = ?, head = ?, status = ?, state = ?, waiting_for = ?, spent = ?,"
-                " wake_at_ms = ?, created_ms = ?, updated_ms = ? WHERE run = ?",
-                (last.seq, bytes.fromhex(last.hash), *_cached(standing), events[0].at_ms, last.at_ms, run),
-            )
+            checkup.rewrite(db, run, events, standing)
+        self._heads.pop(run_id, None)
 
     def close(self) -> None:
-        with self._lock:
-            self._db.close()
-
-    # ---- plumbing
-
-    @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        """One transaction that takes the write lock at once: it never fails half way for want of it."""
-        with self._lock:
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                try:
-                    self._check_place()
-                    yield self._db
-                except BaseException:
-                    if self._db.in_transaction:
-                        self._db.execute("ROLLBACK")
-                    raise
-                self._db.execute("COMMIT")
-            except sqlite3.Error as error:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                refuse(error, str(self.path))
-
-    def _identity(self) -> tuple[int, int] | None:
-        try:
-            found = os.stat(self.path)
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
-
-    def _check_place(self) -> None:
-        """SQLite goes on writing to a file that was deleted or moved; all of that would be lost with the process."""
-        if self._identity() != self._file:
-            help = "put the file back where it was and resume; nothing that was committed is lost in it"
-            raise JamError("JAMR101", f"{self.path} was deleted, moved or replaced while it was open", help)
-
-    def _rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        with self._lock:
-            try:
-                return self._db.execute(sql, values).fetchall()
-            except sqlite3.Error as error:
-                refuse(error, str(self.path))
-
-    def _row(self, sql: str, *values: Any) -> tuple[Any, ...] | None:
-        rows = self._rows(sql, *values)
-        return rows[0] if rows else None
-
-    def _head(self, run_id: str) -> tuple[int, int, str]:
-        """A run's number, and the seq and hash that its journal had reached at least."""
-        row = self._row("SELECT run, last_seq, lower(hex(head)) FROM runs WHERE run_id = ?", run_id)
-        if row is None:
-            raise JamError("JAMR201", f"there is no run {run_id}")
-        return int(row[0]), int(row[1]), str(row[2])
+        self._access.close()
 
     def _run(self, run_id: str) -> int:
-        row = self._row("SELECT run FROM runs WHERE run_id = ?", run_id)
-        if row is None:
-            raise JamError("JAMR201", f"there is no run {run_id}")
-        return int(row[0])
+        return rows.number_in(self._row(rows.NUMBER, run_id), run_id)
 
 
-def _source_digest(definition: str, side: bytes) -> str:
-    return hashlib.sha256(definition.encode() + b"\n" + side).hexdigest()
+def _create(db: sqlite3.Connection, new: New) -> tuple[Lease, rows.Head, tuple[Event, ...]]:
+    expires_ms = new.now_ms + new.lease_ms
+    owner = None if new.batch.release else leases.heartbeat(db, new.owner, expires_ms, new.now_ms)
+    head, events = rows.create(db, new.run_id, new.batch, owner)
+    return Lease(new.run_id, new.owner, 1, expires_ms), head, events
 
 
-def _append(db: sqlite3.Connection, lease: Lease, expected_seq: int, batch: Batch) -> tuple[Event, ...]:
-    """One run's append inside a transaction: several may share one, each in a savepoint."""
-    row = db.execute(
-        "SELECT r.run, r.last_seq, r.head, l.token FROM runs r JOIN leases l USING (run) WHERE r.run_id = ?",
-        (lease.run_id,),
-    ).fetchone()
-    if row is None:
-        raise JamError("JAMR201", f"there is no run {lease.run_id}")
-    run, last_seq, last_hash, token = row
-    if token != lease.token or last_seq != expected_seq:
-        raise JamError("JAMR206", f"the run {lease.run_id} is driven by another process now")
-    sealed = seal(lease.run_id, last_seq, last_hash.hex(), batch.drafts)
-    if sealed:
-        head = sealed[-1].event
-        db.execute(
-            "UPDATE runs SET last_seq = ?, head = ?, status = ?, state = ?, waiting_for = ?, spent = ?,"
-            " wake_at_ms = ?, updated_ms = ? WHERE run = ?",
-            (head.seq, bytes.fromhex(head.hash), *_cached(batch.standing), head.at_ms, run),
-        )
-    _write_batch(db, run, sealed, batch)
-    if batch.release:
-        db.execute("UPDATE leases SET owner = NULL, expires_ms = 0 WHERE run = ?", (run,))
-    return tuple(s.event for s in sealed)
+def _why(spoiled: rows.Spoiled) -> JamError | KeyConflict:
+    """Why an append was refused. A row that stands where none can is damage."""
+    cause = spoiled.__cause__
+    if isinstance(cause, JamError | KeyConflict):
+        return cause
+    return JamError("JAMR107", f"the database was changed or damaged: {cause}")
 
 
-def _write_batch(db: sqlite3.Connection, run: int, sealed: list[Sealed], batch: Batch) -> None:
-    for use in batch.keys:
-        known = db.execute("SELECT args_digest FROM keys WHERE tool = ? AND key = ?", (use.tool, use.key)).fetchone()
-        if known is None:
-            seq = sealed[-1].event.seq if sealed else 0
-            db.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?)", (use.tool, use.key, use.args_digest, run, seq))
-        elif known[0] != use.args_digest:
-            raise KeyConflict(use)
-    db.executemany(
-        "INSERT INTO events (run, seq, at_ms, kind, body, prev_hash, hash) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [(run, e.seq, e.at_ms, e.kind, data, bytes.fromhex(e.prev_hash), bytes.fromhex(e.hash)) for e, data in sealed],
-    )
-    for row in batch.erasable:
-        db.execute(
-            "INSERT INTO erasable VALUES (?, ?, ?, ?, ?, NULL, NULL, ?)",
-            (row.commitment, run, row.path, row.salt, row.value, sealed[-1].event.at_ms),
-        )
-    for message in batch.consumed:
-        if db.execute("DELETE FROM inbox WHERE id = ? AND run = ?", (message, run)).rowcount != 1:
-            raise JamError("JAMR206", "a message was taken by another process")
-    if any(e.kind in _QUESTION_EVENTS for e, _ in sealed):
-        _write_questions(db, run, sealed, batch.standing)
-    if batch.snapshot is not None:
-        db.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?)", (run, batch.snapshot.seq, batch.snapshot.state))
+def source_digest(definition: str, side: bytes) -> str:
+    """The digest of what stands beside a definition: it covers both."""
+    return hashlib.sha256(definition.encode("utf-8", "surrogatepass") + b"\n" + side).hexdigest()
 
 
-def _write_questions(db: sqlite3.Connection, run: int, sealed: list[Sealed], standing: Standing) -> None:
-    for event, data in sealed:
-        body = event.body
-        match event.kind:
-            case "asked":
-                db.execute(
-                    "INSERT OR REPLACE INTO questions VALUES (?, ?, ?, ?, 'open', ?, ?, ?, NULL, NULL, NULL)",
-                    (
-                        body["question"],
-                        run,
-                        body.get("state", standing.state),
-                        body.get("role", ""),
-                        event.at_ms,
-                        body.get("expires_at_ms"),
-                        data,
-                    ),
-                )
-            case "answered" if body["question"] not in standing.questions:  # else it takes more than one answer
-                db.execute(
-                    "UPDATE questions SET status = 'answered', option = ?, by = ?, closed_ms = ? WHERE id = ?",
-                    (body["option"], body.get("by"), event.at_ms, body["question"]),
-                )
-            case "expired":
-                db.execute(
-                    "UPDATE questions SET status = 'expired', closed_ms = ? WHERE id = ?",
-                    (event.at_ms, body["question"]),
-                )
-    marks = ", ".join("?" * len(standing.questions))
-    db.execute(
-        "UPDATE questions SET status = 'closed', closed_ms = ? WHERE run = ? AND status = 'open'"
-        f" AND id NOT IN ({marks})",
-        (sealed[-1].event.at_ms, run, *standing.questions),
-    )
+def _names(found: list[tuple[Any, ...]]) -> list[str]:
+    """A column of ids."""
+    if any(type(row[0]) is not str for row in found):
+        damaged("the id of a run")
+    return [row[0] for row in found]
 
 
-def _cached(standing: Standing) -> tuple[str, str, str, str, int | None]:
-    waiting_for = json.dumps(standing.waiting_for) if standing.waiting_for else "[]"
-    return standing.status, standing.state, waiting_for, _dumps(standing.spent or {}), standing.wake_at_ms
+def _findable(prefix: str) -> bool:
+    """Whether an id may begin like this: not empty, and text that a database can be asked for."""
+    return bool(prefix) and not any(0xD800 <= ord(c) <= 0xDFFF or c == "\0" for c in prefix)
 
 
 def _summary(row: tuple[Any, ...]) -> RunSummary:
-    run_id, agent, definition, source, status, state, waiting, created, updated, seq, wake, spent, owner = row
+    head = rows.head_of(row[:16])
+    if head is None or row_sum(row[5], row[17], row[16]) != row[18]:
+        damaged(f"the row of the run {row[1]}", rows.REBUILD)
+    stands = head.stands
     return RunSummary(
-        run_id,
-        agent,
-        definition,
-        source,
-        status,
-        state,
-        tuple(json.loads(waiting)),
-        created,
-        updated,
-        seq,
-        wake,
-        json.loads(spent),
-        owner,
+        head.place.run_id,
+        head.place.agent,
+        row[16],
+        row[17],
+        stands.status,
+        stands.state,
+        tuple(json.loads(stands.waiting_for)),
+        head.place.created_ms,
+        head.updated_ms,
+        head.last_seq,
+        stands.wake_at_ms,
+        json.loads(stands.spent),
+        row[19] or "",
+        head.place.parent,
     )
 
 
 def _question(row: tuple[Any, ...]) -> QuestionRow:
-    number, run_id, state, role, status, asked, expires, body, option, by, closed = row
-    return QuestionRow(number, run_id, state, role, status, asked, expires, json.loads(body), option, by, closed)
+    number, run_id, _, state, role, status, asked, expires, option, by, closed, body, total, run = row
+    if type(body) is not bytes or rows.question_sum((number, *row[2:11]), run, body) != total:
+        damaged(f"the question {number}", rows.REBUILD)
+    return QuestionRow(number, run_id, state, role, status, asked, expires, decode(body, run_id), option, by, closed)

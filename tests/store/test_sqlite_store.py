@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ import pytest
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.ports import Draft, KeyUse, Lease, Snapshot, Standing, Store
 from jamjet_dsl.store import schema
+from jamjet_dsl.store.access import BUSY_AFTER
 from jamjet_dsl.store.chain import args_digest
+from jamjet_dsl.store.connection import CHECKPOINT_PAGES
 from jamjet_dsl.store.sqlite import SqliteStore
-from tests.contract.test_store_contract import RUNNING, append, asked, begin, code_of, moved
+from tests.contract.test_store_contract import DIGEST, RUNNING, append, asked, begin, code_of, moved
 
 
 def fill(path: Path) -> Lease:
@@ -192,20 +195,20 @@ def test_an_older_database_is_brought_forward_once(tmp_path: Path) -> None:
     fill(tmp_path / "t.db")
     raw = sqlite3.connect(tmp_path / "t.db", isolation_level=None)
 
-    def add_label(database: object) -> None:
-        database["runs"].add_column("label", str)  # type: ignore[index]
+    def add_label(db: sqlite3.Connection) -> None:
+        db.execute("ALTER TABLE runs ADD COLUMN label TEXT")
 
-    def fail(database: object) -> None:
-        database["runs"].add_column("other", str)  # type: ignore[index]
+    def fail(db: sqlite3.Connection) -> None:
+        db.execute("ALTER TABLE runs ADD COLUMN other TEXT")
         raise RuntimeError("half way")
 
     with pytest.raises(RuntimeError):
-        schema.migrate(raw, 3, {2: add_label, 3: fail})
-    assert raw.execute("PRAGMA user_version").fetchone() == (2,)
+        schema.migrate(raw, 4, {3: add_label, 4: fail})
+    assert raw.execute("PRAGMA user_version").fetchone() == (3,)
     columns = [row[1] for row in raw.execute("PRAGMA table_info(runs)")]
     assert "label" in columns
     assert "other" not in columns
-    schema.migrate(raw, 2, {2: add_label})
+    schema.migrate(raw, 3, {3: add_label})
     assert raw.execute("SELECT count(*) FROM events").fetchone() == (6,)
 
 
@@ -257,6 +260,99 @@ def test_the_views_can_be_read_with_any_sqlite_client(tmp_path: Path) -> None:
     assert raw.execute("SELECT id, run_id, role FROM open_questions").fetchall() == [("q1", "r", "officer")]
     assert raw.execute("SELECT status, owner FROM run_summary").fetchall() == [("waiting", "me")]
     assert raw.execute("SELECT count(*), min(at) FROM journal").fetchone() == (5, "1970-01-01T00:00:01.000Z")
+
+
+def test_spending_waiting_and_parked_runs_have_views(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "t.db")
+    spent = {"steps": 3, "tokens": 70, "cost": "0.40 USD", "active_ms": 12}
+    waits = ({"kind": "event", "name": "paid", "at_ms": None}, {"kind": "timer", "name": "#1.1/wait", "at_ms": 9_000})
+    begin(store, "waits", Standing("waiting", "paying", waits, 9_000, spent))
+    parked = ({"kind": "operator", "reason": "in_doubt", "cmd": "#2.1", "state": "paying"},)
+    begin(store, "parked", Standing("parked", "paying", parked, None, {"steps": 1, "cost": "0"}))
+    store.enqueue("waits", "event", {}, None, 1)
+    store.close()
+    raw = sqlite3.connect(tmp_path / "t.db")
+    assert raw.execute("SELECT run_id, what, name, wakes FROM waiting_runs").fetchall() == [
+        ("waits", "event", "paid", "1970-01-01T00:00:09.000Z"),
+        ("waits", "timer", "#1.1/wait", "1970-01-01T00:00:09.000Z"),
+    ]
+    assert raw.execute("SELECT run_id, state, reason, cmd FROM parked_runs").fetchall() == [
+        ("parked", "paying", "in_doubt", "#2.1")
+    ]
+    assert raw.execute("SELECT steps, tokens, cost, amount, currency, active_ms FROM spending").fetchall()[0] == (
+        3, 70, "0.40 USD", 0.4, "USD", 12,
+    )  # fmt: skip
+    assert raw.execute("SELECT run_id, messages, definition FROM run_summary").fetchall()[0] == ("waits", 1, DIGEST)
+
+
+def test_reading_does_not_wait_for_a_commit(tmp_path: Path) -> None:
+    """While one thread holds a transaction another one reads what was committed before it."""
+    store = SqliteStore(tmp_path / "t.db")
+    begin(store)
+    inside, go_on = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with store._access.writing() as db:
+            db.execute("UPDATE runs SET mail = 7")
+            inside.set()
+            go_on.wait(20)
+            db.execute("UPDATE runs SET mail = 0")
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert inside.wait(20)
+    assert (store.last_seq("r"), store.mail(), store.pending("r")) == (1, set(), [])
+    before = store.changes()
+    go_on.set()
+    thread.join()
+    assert store.changes() != before
+
+
+def test_a_log_of_full_length_is_read_to_its_last_commit(tmp_path: Path) -> None:
+    """The zeros that are written ahead of the log are nothing to whoever recovers it."""
+    store = SqliteStore(tmp_path / "t.db")
+    lease = begin(store)
+    for seq in range(1, BUSY_AFTER + 20):
+        append(store, lease, seq, [moved(seq)], RUNNING)
+    assert (tmp_path / "t.db-wal").stat().st_size == 32 + CHECKPOINT_PAGES * (24 + 4096)
+    for end in ("", "-wal"):
+        (tmp_path / f"copy.db{end}").write_bytes((tmp_path / f"t.db{end}").read_bytes())
+    copy = SqliteStore(tmp_path / "copy.db")
+    assert [e.hash for e in copy.history("r")] == [e.hash for e in store.history("r")]
+    assert copy.last_seq("r") == BUSY_AFTER + 20
+    assert copy.check() == []
+
+
+def test_everything_is_looked_at(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "t.db")
+    lease = begin(store)
+    intent = Draft(1001, "intent", {"cmd": "#1.1", "tool": "pay", "key": "k", "args": {"n": 1}})
+    bound = [KeyUse("pay", "k", args_digest({"n": 1}))]
+    asking = Standing("waiting", "x", questions=("q1",))
+    append(store, lease, 1, [intent, asked("q1", 1002)], asking, keys=bound)
+    store.enqueue("r", "event", {"n": 1}, "d", 5)
+    assert store.check() == []
+    for change, found in {
+        "UPDATE events SET at_ms = at_ms + 1 WHERE seq = 2": "changed or damaged at event",
+        "UPDATE runs SET status = 'running'": "the row of the run r",
+        "UPDATE runs SET mail = 2": "the inbox of r has 1 messages instead of 2",
+        "DELETE FROM inbox": "the inbox of r has 0 messages",
+        "UPDATE inbox SET at_ms = 6": "a message of r",
+        "UPDATE dedupe SET body = '{}'": "a message of r",
+        "UPDATE questions SET role = 'x'": "the question q1 of r",
+        "DELETE FROM keys": "the key 'k' of r is not bound any more",
+        "UPDATE keys SET run = 9": "the key 'k'",
+        "UPDATE runs SET owner = 99": "driven by nobody who is known",
+        "INSERT INTO snapshots VALUES (99, 1, 'x')": "1 rows of snapshots belong to no run",
+    }.items():
+        with store._access.writing() as db:
+            db.execute("PRAGMA defer_foreign_keys = ON")
+            db.execute("SAVEPOINT change")
+            db.execute(change)
+            said = store.check()
+            db.execute("ROLLBACK TO change")
+        assert any(found in line for line in said), (change, said)
+    assert store.check() == []
 
 
 def test_opening_a_database_that_exists_imports_no_sqlite_utils(tmp_path: Path) -> None:

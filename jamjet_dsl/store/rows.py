@@ -1,0 +1,337 @@
+"""Writing what an append brings: the run's row, its events, and what hangs on them. Inside a transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+from zlib import crc32
+
+from jamjet_dsl.diagnostics.errors import JamError
+from jamjet_dsl.kernel.model import Event
+from jamjet_dsl.ports import Batch, KeyConflict, KeyUse, Lease, Standing
+from jamjet_dsl.store.chain import GENESIS, Sealed, check_run_id, dumps, seal
+from jamjet_dsl.store.checks import damaged, row_sum
+
+REBUILD = "`jamjet_dsl.engine.loading.rebuild` writes it anew from the journal; or restore the database from a backup"
+
+_HOT = (
+    "UPDATE runs SET last_seq = ?, head = ?, state = ?, spent = ?, updated_ms = ?, sum = ?"
+    " WHERE run = ? AND token = ? AND last_seq = ? AND head = ?"
+)
+"""For a step in the middle of a run's work: no index is touched."""
+_FULL = (
+    "UPDATE runs SET last_seq = ?, head = ?, state = ?, spent = ?, updated_ms = ?, sum = ?,"
+    " status = ?, waiting_for = ?, wake_at_ms = ?, program = ?, mail = mail - ?,"
+    " owner = CASE WHEN ? THEN NULL ELSE owner END"
+    " WHERE run = ? AND token = ? AND last_seq = ? AND head = ?"
+)
+_CREATE = "INSERT INTO runs VALUES (?, ?, 1, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_EVENT = "INSERT INTO events (run, seq, at_ms, kind, body, hash) VALUES (?, ?, ?, ?, ?, ?)"
+_RUN = (
+    "SELECT run, run_id, token, last_seq, head, program, agent, parent, status, state, waiting_for, spent, wake_at_ms,"
+    " created_ms, updated_ms, sum FROM runs WHERE run_id = ?"
+)
+_NONE: frozenset[str] = frozenset()
+
+
+class Stands(NamedTuple):
+    """The columns of a run that a `Standing` becomes."""
+
+    status: str
+    state: str
+    waiting_for: str
+    spent: str
+    wake_at_ms: int | None
+
+    @classmethod
+    def of(cls, standing: Standing) -> Stands:
+        """Their texts."""
+        waiting_for = dumps(standing.waiting_for) if standing.waiting_for else "[]"
+        return cls(standing.status, standing.state, waiting_for, dumps(standing.spent or {}), standing.wake_at_ms)
+
+
+class Place(NamedTuple):
+    """What of a run's row does not change from step to step. `sum` is the checksum of it."""
+
+    run: int
+    run_id: str
+    agent: str
+    parent: str | None
+    created_ms: int
+    program: int
+    sum: int
+
+    @classmethod
+    def of(cls, run: int, run_id: str, agent: str, parent: str | None, created_ms: int, program: int) -> Place:
+        """The columns with their checksum."""
+        total = row_sum(run, run_id, agent, parent, created_ms, program)
+        return cls(run, run_id, agent, parent, created_ms, program, total)
+
+
+class Head(NamedTuple):
+    """A run's row as the last append of this process left it: the next one needs not read it, only compare.
+
+    `questions` are the ids of those that are open.
+    """
+
+    place: Place
+    token: int
+    last_seq: int
+    hash: str
+    stands: Stands
+    updated_ms: int
+    questions: frozenset[str]
+
+    @property
+    def sum(self) -> int:
+        """The checksum of the row. Owner, token and mail are not in it: `checkup` compares them with other tables."""
+        status, state, waiting_for, spent, wake_at_ms = self.stands
+        text = (
+            f"{self.last_seq!r}\n{self.hash}\n{self.updated_ms!r}\n{wake_at_ms!r}\n"
+            f"{status!r}\n{state!r}\n{waiting_for!r}\n{spent!r}"
+        )
+        return crc32(text.encode("utf-8", "surrogatepass"), self.place.sum)
+
+
+NUMBER = "SELECT r.run, (SELECT x.run_id FROM runs x WHERE x.run = r.run) FROM runs r WHERE r.run_id = ?"
+"""A run's number by the index of ids, and the id in the row of that number: a damaged index may lead to another run."""
+
+
+def number_in(found: tuple[Any, ...] | None, run_id: str) -> int:
+    """The number in what `NUMBER` gave. Raises JamError JAMR201, JAMR107."""
+    if found is None:
+        raise JamError("JAMR201", f"there is no run {run_id}")
+    if found[1] != run_id:
+        damaged(f"the list of runs, at {run_id},")
+    return int(found[0])
+
+
+def read_head(db: sqlite3.Connection, run_id: str) -> Head:
+    """A run's row, checked. Raises JamError JAMR201, JAMR107."""
+    row = db.execute(_RUN, (run_id,)).fetchone()
+    if row is None:
+        raise JamError("JAMR201", f"there is no run {run_id}")
+    head = head_of(row)
+    if head is None:
+        damaged(f"the row of the run {run_id}", REBUILD)
+    found = db.execute("SELECT id FROM questions WHERE run = ? AND status = 'open'", (head.place.run,))
+    return head._replace(questions=frozenset(row[0] for row in found))
+
+
+def head_of(row: tuple[Any, ...]) -> Head | None:
+    """The columns of `_RUN` as a head; None where they do not fit their sum."""
+    run, run_id, token, last_seq, own, program, agent, parent, *stands, created_ms, updated_ms, total = row
+    if type(own) is not bytes:
+        return None
+    place = Place.of(run, run_id, agent, parent, created_ms, program)
+    head = Head(place, token, last_seq, own.hex(), Stands(*stands), updated_ms, _NONE)
+    return head if head.sum == total else None
+
+
+def create(db: sqlite3.Connection, run_id: str, batch: Batch, owner: int | None) -> tuple[Head, tuple[Event, ...]]:
+    """Make a run with its first events.
+
+    Raises JamError JAMR203 (an id that is or was taken), 207, 107, 003, 302 with nothing written, and Spoiled.
+    """
+    check_run_id(run_id)
+    if db.execute("SELECT 1 FROM runs WHERE run_id = ?", (run_id,)).fetchone():
+        raise JamError("JAMR203", f"the run {run_id} exists")
+    if db.execute("SELECT 1 FROM gone WHERE id = ? AND what = 'run'", (run_id,)).fetchone():
+        raise JamError("JAMR203", f"{run_id} was the id of a run that was pruned")
+    first, sealed = batch.drafts[0], seal(run_id, 0, GENESIS, batch.drafts)
+    last = sealed[-1].event
+    # The number is taken before the row is written, since it is part of the row's sum.
+    highest = db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'runs'").fetchone()[0]
+    agent, parent, program = first.body["agent"], first.body.get("parent"), program_of(db, first.body["source"])
+    place = Place.of(int(highest) + 1, run_id, agent, parent, first.at_ms, program)
+    questions = frozenset(batch.standing.questions)
+    head = Head(place, 1, last.seq, last.hash, Stands.of(batch.standing), last.at_ms, questions)
+    own = bytes.fromhex(last.hash)
+    fixed = (place.run, run_id, owner, last.seq, own, program, agent, parent)
+    db.execute(_CREATE, (*fixed, *head.stands, first.at_ms, last.at_ms, head.sum))
+    _write_rest(db, head, own, _NONE, sealed, batch)
+    return head, tuple([event for event, _ in sealed])
+
+
+def program_of(db: sqlite3.Connection, source: str) -> int:
+    """The number of a stored program. Raises JamError JAMR107 where there is none."""
+    row = db.execute("SELECT program, digest, definition, sum FROM programs WHERE digest = ?", (source,)).fetchone()
+    if row is None or row_sum(*row[:3]) != row[3]:
+        raise JamError("JAMR107", f"the sources {source[:12]} are missing or damaged")
+    return int(row[0])
+
+
+class Spoiled(Exception):
+    """An append was refused after it had begun to write: whoever holds the transaction takes it back. `__cause__` says
+    why."""
+
+
+def append(
+    db: sqlite3.Connection, known: Head | None, lease: Lease, expected_seq: int, batch: Batch
+) -> tuple[Head, tuple[Event, ...]]:
+    """One run's append. `known` is its row as this process wrote it last, if it did: then one guarded update says
+    whether it still is so. Returns the row as it is now.
+
+    Raises JamError (JAMR201, 206, 107, 003, 302) with nothing written, and Spoiled.
+    """
+    if known is not None and known.token == lease.token and known.last_seq == expected_seq:
+        done = _advance(db, known, batch)
+        if done is not None:
+            return done
+    head = read_head(db, lease.run_id)
+    if (head.token, head.last_seq) != (lease.token, expected_seq):
+        raise JamError("JAMR206", f"the run {lease.run_id} is driven by another process now")
+    done = _advance(db, head, batch)
+    if done is None:
+        damaged(f"the row of the run {lease.run_id}")
+    return done
+
+
+def _advance(db: sqlite3.Connection, head: Head, batch: Batch) -> tuple[Head, tuple[Event, ...]] | None:
+    """Write what follows `head`; None, and nothing was written, if the run is not there any more."""
+    place, standing = head.place, batch.standing
+    sealed = seal(place.run_id, head.last_seq, head.hash, batch.drafts)
+    after, before = head, bytes.fromhex(head.hash)
+    own = before
+    if sealed:
+        last = sealed[-1].event
+        if batch.repin is not None:
+            place = Place.of(*place[:5], program_of(db, batch.repin[1]))
+        questions = frozenset(standing.questions) if standing.questions else _NONE
+        after = Head(place, head.token, last.seq, last.hash, Stands.of(standing), last.at_ms, questions)
+        own = bytes.fromhex(last.hash)
+    if db.execute(*_update(head, before, after, own, batch)).rowcount != 1:
+        return None
+    _write_rest(db, after, own, head.questions, sealed, batch)
+    return after, tuple([event for event, _ in sealed])
+
+
+def _update(head: Head, before: bytes, after: Head, own: bytes, batch: Batch) -> tuple[str, tuple[Any, ...]]:
+    """The guarded update of the run's row from `head` to `after`, with the two hashes as bytes."""
+    old, new = head.stands, after.stands
+    guard = (head.place.run, head.token, head.last_seq, before)
+    hot = (after.last_seq, own, new.state, new.spent, after.updated_ms, after.sum)
+    if (
+        batch.consumed
+        or batch.release
+        or after.place is not head.place
+        or (new.status, new.waiting_for, new.wake_at_ms) != (old.status, old.waiting_for, old.wake_at_ms)
+    ):
+        more = (new.status, new.waiting_for, new.wake_at_ms, after.place.program, len(batch.consumed), batch.release)
+        return _FULL, (*hot, *more, *guard)
+    return _HOT, (*hot, *guard)
+
+
+def _write_rest(
+    db: sqlite3.Connection, head: Head, own: bytes, open_before: frozenset[str], sealed: list[Sealed], batch: Batch
+) -> None:
+    """What follows the run's row. Raises Spoiled."""
+    try:
+        _write_batch(db, head, own, open_before, sealed, batch)
+    except (JamError, KeyConflict, sqlite3.IntegrityError) as error:
+        raise Spoiled from error
+
+
+def _write_batch(
+    db: sqlite3.Connection, head: Head, own: bytes, open_before: frozenset[str], sealed: list[Sealed], batch: Batch
+) -> None:
+    run, last_seq = head.place.run, head.last_seq
+    for use in batch.keys:
+        bind_key(db, use, run)
+    if sealed:
+        rows = [(run, e.seq, e.at_ms, e.kind, data, own if e.seq == last_seq else None) for e, data in sealed]
+        db.executemany(_EVENT, rows)
+    for row in batch.erasable:
+        db.execute(
+            "INSERT INTO erasable VALUES (?, ?, ?, ?, ?, NULL, NULL, ?)",
+            (row.commitment, run, row.path, row.salt, row.value, head.updated_ms),
+        )
+    for message in batch.consumed:
+        if db.execute("DELETE FROM inbox WHERE id = ? AND run = ?", (message, run)).rowcount != 1:
+            raise JamError("JAMR206", "a message was taken by another process")
+    if sealed and (open_before or head.questions or any(e.kind == "asked" for e, _ in sealed)):
+        write_questions(db, run, [event for event, _ in sealed], batch.standing)
+    if batch.snapshot is not None:
+        place = (run, batch.snapshot.seq, batch.snapshot.state)
+        db.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?)", place)
+
+
+def bind_key(db: sqlite3.Connection, use: KeyUse, run: int) -> None:
+    """Bind a declared key to its arguments. Raises KeyConflict if it is bound to others."""
+    total = row_sum(use.tool, use.key, run, use.args_digest)
+    added = db.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", (*use, run, total)).rowcount
+    if added != 1 and key_digest(db.execute(KEY, (use.tool, use.key)).fetchone()) != use.args_digest:
+        raise KeyConflict(use)
+
+
+KEY = "SELECT tool, key, run, args_digest, sum FROM keys WHERE tool = ? AND key = ?"
+
+
+def key_digest(row: tuple[Any, ...] | None) -> bytes | None:
+    """The digest in a row of `KEY`. Raises JamError JAMR107."""
+    if row is None:
+        return None
+    if row_sum(*row[:4]) != row[4]:
+        damaged(f"the key {row[1]!r}", REBUILD)
+    return bytes(row[3])
+
+
+# ---- questions
+
+QUESTION = """SELECT q.id, r.run_id, q.seq, q.state, q.role, q.status, q.asked_ms, q.expires_ms, q.option, q.by,
+  q.closed_ms, e.body, q.sum, q.run FROM questions q JOIN runs r USING (run)
+  LEFT JOIN events e ON e.run = q.run AND e.seq = q.seq"""
+
+
+def question_sum(row: Iterable[Any], run: int, body: bytes) -> int:
+    """The checksum of a question: id, seq, state, role, status, asked_ms, expires_ms, option, by, closed_ms, and the
+    body of its event, which people read before they decide."""
+    return row_sum(run, *row, body)
+
+
+def write_questions(db: sqlite3.Connection, run: int, events: list[Event], standing: Standing) -> None:
+    """Open and close questions as the events say; whatever `standing` does not name is closed."""
+    at_ms = 0
+    for event in events:
+        body, at_ms = event.body, event.at_ms
+        match event.kind:
+            case "asked":
+                _ask(db, run, event, standing)
+            case "answered" if body["question"] not in standing.questions:  # else it takes more than one answer
+                _close(db, run, body["question"], "answered", at_ms, body["option"], body.get("by"))
+            case "expired":
+                _close(db, run, body["question"], "expired", at_ms)
+    for (name,) in db.execute("SELECT id FROM questions WHERE run = ? AND status = 'open'", (run,)).fetchall():
+        if name not in standing.questions:
+            _close(db, run, name, "closed", at_ms)
+
+
+def _ask(db: sqlite3.Connection, run: int, event: Event, standing: Standing) -> None:
+    body = event.body
+    name = body["question"]
+    taken = db.execute("SELECT 1 FROM gone WHERE id = ? AND what = 'question'", (name,)).fetchone()
+    place = (body.get("state", standing.state), body.get("role", ""), "open", event.at_ms, body.get("expires_at_ms"))
+    row = (name, run, event.seq, *place, None, None, None, 0)
+    sql = "INSERT INTO questions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    if taken or db.execute(sql, row).rowcount != 1:
+        raise JamError("JAMR208", f"the id {name} was given to a question before")
+    _sum_question(db, name)
+
+
+def _close(
+    db: sqlite3.Connection, run: int, name: str, status: str, at_ms: int, option: str | None = None, by: Any = None
+) -> None:
+    sql = (
+        "UPDATE questions SET status = ?, closed_ms = ?, option = ?, by = ?"
+        " WHERE id = ? AND run = ? AND status = 'open'"
+    )
+    if db.execute(sql, (status, at_ms, option, by, name, run)).rowcount:
+        _sum_question(db, name)
+
+
+def _sum_question(db: sqlite3.Connection, name: str) -> None:
+    row = db.execute(f"{QUESTION} WHERE q.id = ?", (name,)).fetchone()
+    own, _, *rest = row[:11]
+    total = question_sum((own, *rest), row[13], row[11])
+    db.execute("UPDATE questions SET sum = ? WHERE id = ?", (total, name))
