@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from jamjet_dsl.kernel import draft as kernel_draft
-from jamjet_dsl.kernel import inputs
 from jamjet_dsl.kernel.fold import fold_into
 from jamjet_dsl.kernel.machine import decide, next_wake
 from jamjet_dsl.kernel.model import (
@@ -27,6 +26,7 @@ from jamjet_dsl.kernel.model import (
     Think,
 )
 from jamjet_dsl.kernel.program import Program
+from jamjet_dsl.kernel.records import key_refused
 from jamjet_dsl.ports import Draft, KeyUse, Standing
 from jamjet_dsl.store.chain import args_digest
 
@@ -138,30 +138,27 @@ def _journal(
         case Call() | Think():
             if command.intent is None:
                 return False
-            add("intent", command.intent)
-            _use_key(program, step, command, add, key_digest)
+            if _takes_key(step, command, key_digest):
+                add("intent", command.intent)
+            else:
+                refused = key_refused(step.state, command)
+                add(refused.kind, refused.body)
         case Record() | Await() | CancelAction():
             return False
     return True
 
 
-def _use_key(
-    program: Program,
-    step: Transition,
-    command: Call | Think,
-    add: Callable[[str, dict[str, Any]], None],
-    key_digest: Callable[[str, str], bytes | None],
-) -> None:
-    """Bind a declared key to its arguments; a key that is bound to others fails the call before it is made."""
+def _takes_key(step: Transition, command: Call | Think, key_digest: Callable[[str, str], bytes | None]) -> bool:
+    """Bind the declared key of a call to its arguments. False if it is bound to others, in this run or another."""
     if isinstance(command, Think) or command.key is None or command.intent is None:
-        return
+        return True
     use = KeyUse(command.tool, command.key, args_digest(command.intent.get("args")))
-    known = key_digest(use.tool, use.key)
+    bound = next((other.args_digest for other in step.keys if other[:2] == use[:2]), None)
+    known = key_digest(use.tool, use.key) if bound is None else bound
     if known is not None and known != use.args_digest:
-        message = f"the key {use.key!r} was used before with other arguments"
-        add(*inputs.failed(program, step.state, command, "InvalidInput", message, sent=False))
-    else:
-        step.keys.append(use)
+        return False
+    step.keys.append(use)
+    return True
 
 
 def standing(step: Transition) -> Standing:

@@ -46,7 +46,6 @@ def enter_think(program: Program, state: RunState, frame: Frame, action: d.Think
         "prompt": prompt,
         "given": given,
         "effect": "reads",
-        "trace_key": f"{state.run_id}/{frame.path}#{frame.visit}",
         "reserve": reserve_body(reserve),
     }
     if UNTRUSTED in _told(program, scope, action):

@@ -14,8 +14,8 @@ from typing import Any
 from jamjet_dsl import definition as d
 from jamjet_dsl.kernel import rules
 from jamjet_dsl.kernel.budget import homes, misfit, tool_reserve
-from jamjet_dsl.kernel.ids import action_id, confirm_id, fact_id, inside
-from jamjet_dsl.kernel.model import Call, Command, Frame, Grant, Json, Record, RunState
+from jamjet_dsl.kernel.ids import action_id, confirm_id, fact_id, inside, trace_key
+from jamjet_dsl.kernel.model import Call, Command, Frame, Grant, Json, Record, Reserve, RunState
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.records import (
     check_args,
@@ -29,6 +29,9 @@ from jamjet_dsl.kernel.records import (
 )
 from jamjet_dsl.kernel.scope import NONE, Scope, flags_of, scope_of, tool_scope, value_of
 from jamjet_dsl.kernel.values import EvalError, from_journal, to_journal
+
+_FREE = Reserve()
+"""What a call holds that costs nothing."""
 
 
 class Refused(Exception):
@@ -62,15 +65,6 @@ def _undoing(program: Program, frame: Frame) -> tuple[str, dict[str, Any], dict[
         raise Refused(failed(frame, "InvalidInput", entry["error"]))
     args = from_journal(entry["args"])
     return entry["tool"], _valid(program, frame, entry["tool"], args), {}
-
-
-def still_wanted(state: RunState, made: Command) -> bool:
-    """Whether a command that a frame made before is what it would make now: another frame may have taken its key for
-    other arguments meanwhile."""
-    if not isinstance(made, Call) or made.intent is None or made.key is None:
-        return True
-    digest = made.intent["digest"]
-    return bool(state.keys.get(f"{made.tool} {made.key}", digest) == digest)
 
 
 def chosen(
@@ -182,7 +176,6 @@ def _first(
 ) -> list[Command]:
     declared = program.defn.tools[tool]
     grants: list[Grant] = []
-    digest: str | None = None
     if isinstance(action, d.CallApproved):
         own = _grant(state, frame, action)
         assert own is not None
@@ -201,21 +194,14 @@ def _first(
     lack = misfit(program, state, frame, reserve)
     if lack is not None:
         return [lacking(frame, lack)]
-    trace_key = f"{state.run_id}/{frame.path}#{frame.visit}"
+    traced = trace_key(state.run_id, action_id(frame))
     intent: dict[str, Json] | None = None
     if grants or program.needs_intent(tool):
-        call = to_journal(args)
-        digest = digest or digest_of(tool, call)
-        if key is not None and state.keys.get(f"{tool} {key}", digest) != digest:
-            return [failed(frame, "InvalidInput", f"the key `{key}` of `{tool}` stood for other arguments before")]
         intent = {
             "cmd": action_id(frame),
-            "does": "action",
             "tool": tool,
-            "args": call,
-            "digest": digest,
+            "args": to_journal(args),
             "key": key,
-            "trace_key": trace_key,
             "effect": declared.effect,
             "decision": decision.body(),
         }
@@ -226,8 +212,9 @@ def _first(
         if grants:
             used = _used(program, state, scope_of(program, state, frame), frame, tool, args, flags, grants)
             intent["grants"] = [grant.question for grant in used]
-        intent["reserve"] = reserve_body(reserve)
-    command = _command(program, frame, action, tool, args, key, trace_key, intent)
+        if reserve != _FREE:
+            intent["reserve"] = reserve_body(reserve)
+    command = _command(program, frame, action, tool, args, key, traced, intent)
     if not grants and not reserve.cost and program.is_settled(action, tool):
         frame.made = command
     return [command]
@@ -320,14 +307,14 @@ def _command(
     name: str,
     args: Mapping[str, Any],
     key: str | None,
-    trace_key: str,
+    traced: str,
     intent: dict[str, Json] | None,
 ) -> Call:
     tool = program.defn.tools[name]
     ordered = {param.name: args[param.name] for param in tool.params if param.name in args}
     timeout = action.timeout_ms if action.timeout_ms is not None else tool.timeout_ms
     cmd = action_id(frame)
-    return Call(cmd, "action", name, ordered, tool.effect, key, trace_key, timeout, frame.attempt, intent)
+    return Call(cmd, "action", name, ordered, tool.effect, key, traced, timeout, frame.attempt, intent)
 
 
 # ---- further attempts, and reads beside the action
@@ -343,18 +330,26 @@ def _again(
     assert isinstance(args, dict)
     known = state.intents.get(cmd)
     if known is not None and not known.unsettled:
-        frame.made = _command(program, frame, action, tool, args, frozen["key"], frozen["trace_key"], None)
+        frame.made = _command(
+            program, frame, action, tool, args, frozen["key"], trace_key(state.run_id, action_id(frame)), None
+        )
         return frame.made
     reserve = tool_reserve(program.defn.tools[frozen["tool"]])
     lack = misfit(program, state, frame, reserve)
     if lack is not None:
         if not lack.waits and open_write(program, state, frame):
+            held = state.intents.get(cmd)
+            question = confirm(program, state, frame) if held is not None and held.unsettled != "unknown" else None
+            if question is not None:
+                return question
             why = f"a further attempt does not fit the budget ({lack.what})"
             return Record("in_doubt", {"cmd": cmd, "why": why})
         return lacking(frame, lack)
-    body = {**frozen, "cmd": cmd, "does": "action", "reserve": reserve_body(reserve)}
+    body = {**frozen, "cmd": cmd}
+    if reserve != _FREE:
+        body["reserve"] = reserve_body(reserve)
     body.pop("grants", None)
-    return _command(program, frame, action, tool, args, frozen["key"], frozen["trace_key"], body)
+    return _command(program, frame, action, tool, args, frozen["key"], trace_key(state.run_id, cmd), body)
 
 
 def confirm(program: Program, state: RunState, frame: Frame) -> Command | None:
@@ -384,7 +379,6 @@ def confirm(program: Program, state: RunState, frame: Frame) -> Command | None:
 def aside(program: Program, state: RunState, cmd: str, does: Any, tool: str, args: dict[str, Any]) -> Call:
     """A read beside an action, with an intent of its own if it costs anything or is limited."""
     declared = program.defn.tools[tool]
-    trace_key = f"{state.run_id}/{cmd}"
     intent: dict[str, Json] | None = None
     if cmd not in state.intents and program.needs_intent(tool):
         intent = {
@@ -393,8 +387,8 @@ def aside(program: Program, state: RunState, cmd: str, does: Any, tool: str, arg
             "tool": tool,
             "args": to_journal(args),
             "key": None,
-            "trace_key": trace_key,
             "effect": declared.effect,
             "reserve": reserve_body(tool_reserve(declared)),
         }
-    return Call(cmd, does, tool, args, declared.effect, None, trace_key, declared.timeout_ms, 1, intent)
+    traced = f"{state.run_id}/{cmd}"
+    return Call(cmd, does, tool, args, declared.effect, None, traced, declared.timeout_ms, 1, intent)

@@ -263,12 +263,13 @@ def _finished(program: Program, draft: Draft, body: Body) -> None:
 
 def _intent(program: Program, draft: Draft, body: Body) -> None:
     cmd, new = body["cmd"], draft.state
-    reserve = Reserve(body["reserve"]["tokens"], body["reserve"]["cost"])
+    held = body.get("reserve")
+    reserve = Reserve() if held is None else Reserve(held["tokens"], held["cost"])
     draft.own("intents")[cmd] = Intent(cmd, body, new.now_ms, reserve)
-    frame = draft.frame(frame_of(cmd))
-    if body["does"] == "think":
+    frame, does = draft.frame(frame_of(cmd)), body.get("does", "action")
+    if does == "think":
         frame.phase = "act"
-    elif body["does"] == "action":
+    elif does == "action":
         frame.phase = "act"
         if frame.call is None:
             outcomes.freeze(program, draft, frame, body)
@@ -449,7 +450,7 @@ def _unparked(program: Program, draft: Draft, body: Body) -> None:
         return
     frame = draft.frame(parked["frame"])
     frame.idle, frame.entered_ms = 0, new.now_ms  # a `wait` that is tried again waits from now on
-    done = frame.outcome is not None and frame.outcome["kind"] in ("ok", "answered")
+    done = frame.event is not None or (frame.outcome is not None and frame.outcome["kind"] in ("ok", "answered"))
     if frame.fault is not None and (done or program.action(frame) is None):
         frame.fault = None
         frame.phase = "leave" if done else "enter"

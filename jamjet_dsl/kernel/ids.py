@@ -63,3 +63,8 @@ def confirm_id(cmd: str) -> str:
 def timer_id(cmd: str, what: str) -> str:
     """The id of a timer of an action: `timeout`, `remind`, `retry` or `wait`."""
     return f"{cmd}/{what}"
+
+
+def trace_key(run_id: str, cmd: str) -> str:
+    """What is the same for all attempts at the action of a visit, and for no other action of any run."""
+    return f"{run_id}/{cmd.rpartition('.')[0]}"

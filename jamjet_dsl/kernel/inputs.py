@@ -162,7 +162,7 @@ def _tells(state: RunState, command: Call | Think, own: bool) -> bool:
 
 
 def _usage(usage: Mapping[str, Json] | None) -> dict[str, Json]:
-    return {"usage": None if usage is None else dict(usage)}
+    return {} if usage is None else {"usage": dict(usage)}
 
 
 def _read(program: Program, command: Call | Think, value: object, problems: list[str]) -> Json:

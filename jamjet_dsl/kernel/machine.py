@@ -13,7 +13,7 @@ from typing import TypeAlias, assert_never
 from jamjet_dsl import definition as d
 from jamjet_dsl.kernel.actions import enter_ask, enter_emit, enter_think, enter_wait
 from jamjet_dsl.kernel.budget import caps_at, overdue, spares, used_at, warn_level
-from jamjet_dsl.kernel.calls import confirm, enter_call, still_wanted
+from jamjet_dsl.kernel.calls import confirm, enter_call
 from jamjet_dsl.kernel.fold import apply
 from jamjet_dsl.kernel.ids import action_id, timer_id
 from jamjet_dsl.kernel.leave import is_indefinite, leave, resolve
@@ -112,7 +112,8 @@ def _in_flight(program: Program, state: RunState) -> list[Command]:
     found: list[Command] = []
     for path in sorted(state.frames):
         frame = state.frames[path]
-        if frame.phase in ("act", "enter", "confirm") and frame.path != (state.parked or {}).get("frame"):
+        asks = frame.phase == "leave" and is_indefinite(program, frame)  # whether it happened: `confirm` is in flight
+        if (asks or frame.phase in ("act", "enter", "confirm")) and path != (state.parked or {}).get("frame"):
             here = program.state(frame)
             commands = _phase(program, state, frame, here) if isinstance(here, d.State) and here.action else []
             found += [c for c in commands if isinstance(c, Call | Think) and c.intent is None]
@@ -230,7 +231,7 @@ def _diverted(state: RunState, frame: Frame) -> str | None:
 
 
 def _phase(program: Program, state: RunState, frame: Frame, here: d.State) -> list[Command]:
-    if frame.made is not None and still_wanted(state, frame.made):
+    if frame.made is not None:
         return [frame.made]
     if here.action is None:
         return leave(program, state, frame)

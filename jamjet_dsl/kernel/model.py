@@ -24,11 +24,11 @@ Journal bodies are JSON in the journal form of `kernel.values` (exact and self-d
 |---|---|---|
 | started | definition, agent, input, principal, bindings, set, parent? | the first event; bindings is a digest |
 | moved | frame, visit, state, edge, to, set?, bind? | left a state by an edge: variables set on the way |
-| intent | cmd, does, effect, reserve, trace_key, and | an effect is about to start |
-|  | of a call: tool, args, digest, key, decision, grants?, home?, undoes? | exactly this call; digest is of both |
+| intent | cmd, does?, effect, reserve?, and | an effect is about to start; without `does` it is a state's own call |
+|  | of a call: tool, args, key, decision, grants?, home?, undoes? | exactly this call, by these rules |
 |  | of a model call: model, prompt, given, untrusted? | |
-| succeeded | cmd, result, usage, duration_ms | its outcome |
-| failed | cmd, error, message, definite, usage, duration_ms, retry_after_ms? | its outcome |
+| succeeded | cmd, result, usage?, duration_ms | its outcome |
+| failed | cmd, error, message, definite, usage?, duration_ms, retry_after_ms? | its outcome |
 | retry | cmd, attempt, rule, at_ms | a further attempt will start then (jitter drawn) |
 | timer | id, cmd, at_ms | a timer is set |
 | fired | id | a timer is due |
@@ -112,8 +112,8 @@ class Reserve:
     cost: str | None = None
 
 
-# ---- commands: nobody changes one once it is made. They are not frozen all the same: every step makes some, and one that
-# is costs three times as much.
+# ---- commands: nobody changes one once it is made. They are not frozen all the same: every step makes some, and one
+# that is costs three times as much.
 
 
 @dataclass(slots=True)
@@ -386,8 +386,6 @@ class RunState:
     exceeded: str | None = None
     diverted: str | None = None
     """`exceeded` or `cancel` from the event until the run has left the state it was in."""
-    keys: dict[str, str] = field(default_factory=dict)
-    """Declared keys used so far (`TOOL KEY`) and the digest of the arguments they stood for."""
     facts: dict[str, dict[str, Json]] = field(default_factory=dict)
     """Reads the engine made for decisions, by name and arguments, with their time."""
     overruns: list[dict[str, Json]] = field(default_factory=list)

@@ -13,7 +13,7 @@ from jamjet_dsl.kernel.program import WRITES, Program
 from jamjet_dsl.kernel.rules import counts, plan_at
 from jamjet_dsl.kernel.values import from_journal
 
-FROZEN = ("tool", "args", "digest", "key", "trace_key", "effect", "decision", "home")
+FROZEN = ("tool", "args", "key", "effect", "decision", "home")
 """What an intent freezes of a call."""
 
 
@@ -83,15 +83,13 @@ def next_attempt(draft: Draft, frame: Frame, cmd: str) -> None:
 
 
 def freeze(program: Program, draft: Draft, frame: Frame, body: dict[str, Json]) -> None:
-    """The first intent of a visit: the call is frozen, its approvals used up, its key taken, its limits counted."""
+    """The first intent of a visit: the call is frozen, its approvals used up, its limits counted."""
     new = draft.state
     frame.call = _picked(body, *FROZEN)
     for question in body.get("grants", ()):
         grants = draft.own("grants")
         grant = grants[question]
         grants[question] = replace(grant, used_by=body["cmd"])
-    if body["key"] is not None:
-        draft.own("keys").setdefault(f"{body['tool']} {body['key']}", body["digest"])
     decision = body["decision"]
     for home, limits in [(frame.home, decision.get("limits", ()))] + [
         (outer["home"], outer.get("limits", ())) for outer in decision.get("outer", ())

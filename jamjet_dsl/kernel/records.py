@@ -8,8 +8,8 @@ from typing import Any
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.kernel.budget import Misfit
-from jamjet_dsl.kernel.ids import action_id
-from jamjet_dsl.kernel.model import Await, Command, Frame, Grant, Json, Record, Reserve, RunState
+from jamjet_dsl.kernel.ids import action_id, frame_of
+from jamjet_dsl.kernel.model import Await, Call, Command, Frame, Grant, Json, Record, Reserve, RunState, Think
 from jamjet_dsl.kernel.program import FINALLY, UNDO, WRITES, Program
 from jamjet_dsl.kernel.scope import value_of
 from jamjet_dsl.kernel.values import dumps_form, from_public
@@ -74,6 +74,14 @@ def failed(frame: Frame, error: str, message: str) -> Record:
             "duration_ms": 0,
         },
     )
+
+
+def key_refused(state: RunState, command: Call | Think) -> Record:
+    """What a call comes to whose declared key stands for other arguments already. Who drives runs keeps what keys stand
+    for, over all of them; such a call is never begun, and counts as none."""
+    assert isinstance(command, Call)
+    message = f"the key {command.key!r} of `{command.tool}` stands for other arguments"
+    return failed(state.frames[frame_of(command.id)], "InvalidInput", message)
 
 
 def reserve_body(reserve: Reserve) -> dict[str, Json]:

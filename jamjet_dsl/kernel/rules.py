@@ -41,10 +41,14 @@ class Decision:
     facts: dict[str, Json] = field(default_factory=dict)
     limits: tuple[tuple[int, str, str], ...] = ()
     outer: tuple[dict[str, Json], ...] = ()
+    plain: bool = False
+    """Allowed, and nothing more to say of it than by which rules."""
 
     def body(self) -> dict[str, Json]:
-        """The journal form."""
-        found: dict[str, Json] = {"result": self.verdict, "rules": list(self.rules), "reason": self.reason}
+        """The journal form. Most calls are plainly allowed, and that is written in as few bytes as it takes."""
+        found: dict[str, Json] = {"rules": list(self.rules)}
+        if not self.plain:
+            found |= {"result": self.verdict, "reason": self.reason}
         if self.needs:
             found["needs"] = list(self.needs)
         if self.facts:
@@ -207,7 +211,7 @@ class Verdicts:
         if self.effect == "irreversible" and not (self.waived or undoing):
             reason = "an irreversible call needs an approval"
             return Decision("needs_approval", allowing, reason, ({"ask": None},), limits=limits)
-        return Decision("allowed", allowing, f"`{self.tool}` is allowed", limits=limits)
+        return Decision("allowed", allowing, f"`{self.tool}` is allowed", limits=limits, plain=True)
 
 
 class _Judge(Verdicts):
@@ -386,7 +390,7 @@ def joined(inner: Decision, outer: Sequence[tuple[str, str, Decision]]) -> Decis
     bodies = tuple({"home": home, "agent": name, **decision.body()} for home, name, decision in outer)
     if not denied:
         return replace(inner, outer=bodies)
-    return replace(inner, verdict="denied", reason="; ".join(denied), limits=(), outer=bodies)
+    return replace(inner, verdict="denied", reason="; ".join(denied), limits=(), outer=bodies, plain=False)
 
 
 def counts(state: RunState, need: Mapping[str, Json], person: Mapping[str, Json]) -> bool:

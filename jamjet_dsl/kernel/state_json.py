@@ -14,7 +14,7 @@ from typing import Any
 from jamjet_dsl.kernel.model import Account, Frame, Grant, Intent, Json, Question, Reserve, RunState, Spent
 from jamjet_dsl.kernel.values import dumps_form, from_journal, to_journal
 
-FORMAT = 3
+FORMAT = 4
 """Version of this form; it stands in every snapshot. A snapshot is a cache: one of another version is not read,
 the journal is folded instead."""
 

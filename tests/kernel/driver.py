@@ -26,6 +26,7 @@ from jamjet_dsl.kernel.model import (
     Think,
 )
 from jamjet_dsl.kernel.program import Program
+from jamjet_dsl.kernel.records import key_refused
 from jamjet_dsl.kernel.recovery import recover
 from jamjet_dsl.kernel.state_json import decode, encode
 
@@ -81,6 +82,8 @@ class Driver:
         self.performed: list[Call | Think] = []
         self.cancelled: list[str] = []
         self.questions = 0
+        self.keys: dict[tuple[str, str], Any] = {}
+        """What declared keys stand for: every shell keeps that, over all its runs."""
         self.flying: dict[str, Call | Think] = {}
 
     # ---- the journal
@@ -128,6 +131,14 @@ class Driver:
                         again = True
                     case SetTimer(at_ms=at_ms, record=record, body=body):
                         self.append(record, {**body, "at_ms": at_ms})
+                        again = True
+                    case Call(key=key, tool=tool, intent=intent) if (
+                        intent is not None
+                        and key is not None
+                        and (self.keys.setdefault((tool, key), intent["args"]) != intent["args"])
+                    ):
+                        refused = key_refused(self.state, command)
+                        self.append(refused.kind, refused.body)
                         again = True
                     case Call(intent=intent) | Think(intent=intent) if intent is not None:
                         self.append("intent", intent)

@@ -72,8 +72,10 @@ def test_a_crash_at_any_time_comes_to_the_same_end_where_tools_are_idempotent(
     # That a write was not let in is no answer: after a crash it would leave open what became of the attempt before.
     calm = replace(world(other), errors=("Timeout", "Crashed", "Mine"), operator=())
     once, killed = play(definition, calm), play(definition, replace(calm, crash_at=at_ms))
-    # A write that is being cancelled when the process dies is not made again: then, and only then, it is in doubt (§8.3).
+    # A write that is being cancelled when the process dies is not made again: then, and only then, it is in doubt.
     assume(doubts(once) == doubts(killed))
     whole, crashed = seen(once), seen(killed)
+    # What an attempt opens is called after it (`@2.2`), so the world beyond a recovered attempt is another one.
+    assume(not any(re.search(r"@\d+\.\d", path) for path in set(crashed["path"]) - set(whole["path"])))
     for name in ("status", "path", "variables", "output", "steps", "denied", "emitted", "performed"):
         assert crashed[name] == whole[name], name

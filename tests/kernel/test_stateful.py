@@ -251,7 +251,7 @@ class Life(RuleBasedStateMachine):
         used: list[str] = []
         first: dict[str, Any] = {}
         for body in self.run.events("intent"):
-            if body["does"] == "action" and body["tool"] == "pay":
+            if body.get("does", "action") == "action" and body["tool"] == "pay":
                 visit = body["cmd"].partition(".")[0]
                 if visit not in first:
                     (question,) = body["grants"]
