@@ -1,4 +1,4 @@
-"""`jam run`, `jam resume`, `jam worker`: the commands that drive runs."""
+"""`jam run` and `jam resume`: the commands that drive runs until they end or wait."""
 
 from __future__ import annotations
 
@@ -32,8 +32,10 @@ from jamjet_dsl.diagnostics.errors import JamError
 if TYPE_CHECKING:
     from jamjet_dsl.engine.engine import Engine, Run
     from jamjet_dsl.engine.view import RunView
+    from jamjet_dsl.store.connection import Durability
 
 T = TypeVar("T")
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 script_option = click.option(
     "--model-script",
@@ -45,7 +47,8 @@ durability_option = click.option(
     "--durability",
     type=click.Choice(("full", "normal")),
     default="full",
-    help="full: a commit survives a power cut; normal: it survives a crash of the process only.",
+    envvar="JAM_DURABILITY",
+    help="full: a commit survives a power cut; normal: it survives a crash of the process only. (JAM_DURABILITY)",
 )
 
 
@@ -99,6 +102,7 @@ def run_command(
                 id=run_id,
                 principal=who or user(),
                 if_exists="attach" if if_exists == "attach" else "error",
+                drive=not detach,
             )
             if detach:
                 return report(jam, jam.show(run.id), form, db, detached=True)
@@ -163,52 +167,52 @@ async def _resumed(jam: Engine, ids: Iterable[str]) -> tuple[list[Run], dict[str
     return runs, problems
 
 
-@click.command("worker")
-@script_option
-@durability_option
-@db_option
-@click.pass_context
-def worker_command(ctx: click.Context, script: str | None, durability: str) -> int:
-    """Keep resuming whatever has something to do (timers that are due, answers, runs of a dead process)."""
-    db = database(ctx)
-
-    async def go() -> int:
-        async with engine_for(db, script, durability) as jam:
-            click.echo(f"working on {db}; Ctrl-C stops", err=True)
-            # To be stopped is how a worker ends: leaving this block gives up its leases.
-            with contextlib.suppress(asyncio.CancelledError):
-                await jam.work()
-        return OK
-
-    return drive(go(), db)
-
-
 @contextlib.asynccontextmanager
 async def engine_for(
-    db: str, script: str | None = None, durability: str = "full", folder: str | None = None
+    db: str, script: str | None = None, durability: str = "full", folder: str | None = None, **limits: Any
 ) -> AsyncIterator[Engine]:
-    """An engine as the command line wants it."""
-    from jamjet_dsl.engine.engine import Engine
+    """An engine as the command line wants it; `limits` go to `Engine`.
+
+    A call that timed out on a thread is waited for before the process ends: what it did is worth knowing.
+    """
+    from jamjet_dsl.engine.engine import GRACE_MS, Engine
 
     models: dict[str, Any] = {}
     if script is not None:
         from jamjet_dsl.models.scripted import Scripted
 
         models["*"] = Scripted.from_file(script)
-    engine = Engine(store=db, models=models, folder=folder, durability="normal" if durability == "normal" else "full")
-    async with engine:
+    grace_ms = limits.pop("grace_ms", GRACE_MS)
+    level: Durability = "normal" if durability == "normal" else "full"
+    engine = Engine(store=db, models=models, folder=folder, durability=level, **limits)
+    try:
         yield engine
+    finally:
+        late = engine.late()
+        if late:
+            names = ", ".join(late)
+            text = f"waiting up to {grace_ms / 1000:g}s for the late result of {names}; Ctrl-C leaves without it"
+            click.echo(text, err=True)
+        await engine.close(grace_ms)
 
 
 def drive(work: Coroutine[Any, Any, int], db: str) -> int:
-    """Run to the end; SIGTERM ends it like Ctrl-C: leases are given up, writes in flight are waited for."""
+    """Run to the end. A first SIGTERM or Ctrl-C stops it: leases are given up, writes in flight are waited for. A
+    second one ends the process at once, whatever it does: everything stays resumable."""
 
     async def guarded() -> int:
         task = asyncio.ensure_future(work)
         loop = asyncio.get_running_loop()
-        for name in (signal.SIGTERM, signal.SIGINT):
+
+        def stop() -> None:
+            for name in _SIGNALS:
+                loop.remove_signal_handler(name)
+                signal.signal(name, signal.SIG_DFL)
+            task.cancel()
+
+        for name in _SIGNALS:
             with contextlib.suppress(NotImplementedError, ValueError):
-                loop.add_signal_handler(name, task.cancel)
+                loop.add_signal_handler(name, stop)
         try:
             return await task
         except asyncio.CancelledError:

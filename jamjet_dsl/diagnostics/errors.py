@@ -42,6 +42,12 @@ _ROWS: tuple[tuple[str, str, str, str], ...] = (
         "this cannot be the id of a run",
         "use 1 to 128 characters without spaces or slashes",
     ),
+    (
+        "JAMR208",
+        "question-exists",
+        "an id of a question was used before",
+        "nothing was written; give the engine a source of chance that does not repeat itself",
+    ),
     ("JAMR301", "input-invalid", "the input does not fit the agent", "give what `input` declares"),
     ("JAMR302", "result-invalid", "a result does not fit its declared type", "fix the tool, or its declaration"),
     ("JAMR303", "binding-missing", "tools or models have no implementation", "bind them with `via` or in the Engine"),
@@ -57,6 +63,9 @@ _ROWS: tuple[tuple[str, str, str, str], ...] = (
     ("JAMR407", "nothing-to-settle", "the run is not in doubt", "`jam show` says where it stands"),
     ("JAMR408", "nothing-to-retry", "the run is not parked", "`jam show` says where it stands"),
     ("JAMR409", "not-allowed-to-answer", "this person may not answer the question", "ask somebody with the role"),
+    ("JAMR410", "would-repeat", "the fork would make calls again", "look without --live, or say --allow-repeat"),
+    ("JAMR411", "no-such-event", "the run has no such event", "`jam history` numbers them"),
+    ("JAMR412", "not-migratable", "the run cannot be moved to this program", "`jam migrate --dry-run` says why"),
     (
         "JAMR501",
         "expression-too-large",

@@ -1,7 +1,9 @@
-"""Driving one run: each thing that happens becomes one committed transition, then its effects are started.
+"""Driving one run: each thing that happens becomes one transition, and once it is committed its effects are started.
 
-A driver exists while a run is worked on and holds its lease. When nothing is in flight and nothing is due soon,
-it gives the lease up in its last append and ends; whoever wakes the run makes a new one from the journal.
+A driver exists while a run is worked on and holds its lease. It never waits itself: `turn` gives the next transition
+to be written, `written` and `refused` say what came of it, so that one loop drives thousands of runs and writes what
+they have to say together. When nothing is in flight and nothing is due soon a driver gives the lease up in its last
+append and is gone; whoever wakes the run makes a new one from the journal.
 """
 
 from __future__ import annotations
@@ -9,26 +11,18 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.engine.advance import Chance, Happened, Transition, advance
+from jamjet_dsl.engine.flights import Flight, Flights, Landed, Places, parts_of
 from jamjet_dsl.engine.journal import Journal
+from jamjet_dsl.engine.recordings import NoRecording, parked_body
 from jamjet_dsl.kernel import inputs
 from jamjet_dsl.kernel.machine import due, next_wake
-from jamjet_dsl.kernel.model import ENDED, Call, RunState, Think
+from jamjet_dsl.kernel.model import ENDED, RunState
 from jamjet_dsl.kernel.program import Program
-from jamjet_dsl.ports import (
-    Clock,
-    KeyConflict,
-    Message,
-    ModelHost,
-    Store,
-    ThinkResult,
-    ToolContext,
-    ToolError,
-    ToolHost,
-)
+from jamjet_dsl.ports import Batch, Clock, KeyConflict, Lease, Message, ModelHost, Store, ToolError, ToolHost
 
 _UNSTORABLE = frozenset({"JAMR003", "JAMR302"})
 """The codes of what the journal cannot hold: too large, or not JSON."""
@@ -40,30 +34,65 @@ class World(Protocol):
     """What a driver needs of its engine."""
 
     store: Store
-    clock: Clock
-    chance: Chance
+    places: Places
 
-    def progressed(self, run_id: str) -> None: ...
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def chance(self) -> Chance: ...
+
+    def ready(self, driver: Driver) -> None:
+        """Give the driver a turn soon."""
+        ...
+
+    def wake_at(self, run_id: str, at_ms: int) -> None:
+        """Give whoever drives the run then a turn at that time."""
+        ...
+
+    def progressed(self, run_id: str, still: bool = True) -> None:
+        """Something was committed for the run; `still` if it goes no further by itself."""
+        ...
+
+    def give_up(self, lease: Lease, failed: bool) -> None:
+        """Give a lease up. One of a run that `failed` to be driven on may be kept for a while, so that it is not tried
+        again at once."""
+        ...
+
+    def left(self, driver: Driver, error: JamError | None) -> None:
+        """The driver is gone. `error` is why, if it could not do its work."""
+        ...
 
 
 @dataclass(slots=True)
-class Flight:
-    """An effect that was started. `over` once its time was up: what it still gives is late."""
+class Move:
+    """What a driver is about to journal: events, the message they came in, the effect whose outcome they are."""
 
-    command: Call | Think
-    task: asyncio.Task[Any]
-    started_ms: int
-    deadline_ms: int | None
-    over: bool = False
+    happened: list[Happened]
+    message: Message | None = None
+    landed: Landed | None = None
+    refused: JamError | None = None
+    """Why the message is not carried out; it leaves the inbox all the same."""
+    rest: bool = False
+
+    @property
+    def consumed(self) -> tuple[int, ...]:
+        """The messages that leave the inbox with it."""
+        return () if self.message is None else (self.message.id,)
 
 
-@dataclass(frozen=True, slots=True)
-class Landed:
-    """An effect came to its end: with a result, or with an error."""
+@dataclass(slots=True)
+class Append:
+    """A transition that is ready to be written."""
 
-    flight: Flight
-    result: Any = None
-    error: ToolError | None = None
+    driver: Driver
+    move: Move
+    step: Transition
+    lease: Lease
+    after: int
+    batch: Batch
+    decided: bool
+    begin: bool
 
 
 class Driver:
@@ -74,33 +103,56 @@ class Driver:
     ) -> None:
         self.state = state
         self.step = Transition(state)
+        self.program = program
+        self.journal = journal
+        self.queued = False
+        """Whether it has been promised a turn: the engine's note."""
+        self.gone = False
         self._world = world
         self._store = world.store
-        self.program = program
-        self._journal = journal
-        self._tools = tools
-        self._models = models
-        self._flights: dict[str, Flight] = {}
-        self._started: set[str] = set()
+        self._flights = Flights(self, world.places, world.clock, tools, models)
         self._landed: deque[Landed] = deque()
         self._replies: dict[int, asyncio.Future[None]] = {}
-        self._poked = asyncio.Event()
         self._mail = True
-        self._timer: tuple[int, asyncio.Task[None]] | None = None
         self._stopping = False
+        self._move: Move | None = None
+        self._writing = False
 
     # ---- what others may ask
 
     @property
+    def run_id(self) -> str:
+        """The run it drives."""
+        return self.state.run_id
+
+    @property
     def at_rest(self) -> bool:
         """Nothing is in flight, and only somebody outside or a timer can move the run."""
-        flying = any(not flight.over for flight in self._flights.values())
-        return not flying and not self._landed and self.state.status != "running"
+        return not self._flights.wanted and not self._landed and self._move is None and self.state.status != "running"
+
+    @property
+    def poked(self) -> bool:
+        """Somebody wrote for the run, and the driver has not looked since."""
+        return self._mail
+
+    def begin(self, first: list[Happened]) -> None:
+        """Take up a run that was claimed. `first` is committed before anything else (recovery)."""
+        self._move = Move(first)
+        self._world.ready(self)
+
+    def go_on(self, step: Transition) -> None:
+        """Go on from a transition that was committed when the run was created."""
+        self._committed(step, begin=True, decided=True)
+        self._world.ready(self)
 
     def poke(self) -> None:
         """Look at the inbox: there may be something in it."""
         self._mail = True
-        self._poked.set()
+        self._world.ready(self)
+
+    def rouse(self) -> None:
+        """Something may be due."""
+        self._world.ready(self)
 
     def reply_to(self, message: int) -> asyncio.Future[None]:
         """A future that ends when the message was taken, with the JamError if it was refused."""
@@ -112,296 +164,249 @@ class Driver:
     def stop(self) -> None:
         """Start nothing more, and end once no write is in flight: what it did is worth waiting for."""
         self._stopping = True
-        self._poked.set()
+        self._world.ready(self)
 
-    def _writing(self) -> bool:
-        return any(
-            isinstance(flight.command, Call) and flight.command.effect != "reads" and not flight.over
-            for flight in self._flights.values()
-        ) or bool(self._landed)
+    def late(self) -> list[str]:
+        """The tools of calls that were given up and still run on a thread: what they give would be journaled."""
+        return self._flights.late()
 
-    # ---- the loop
+    def lose(self) -> None:
+        """Somebody else drives the run now: stop what can be stopped, journal nothing more."""
+        self.end(JamError("JAMR206", f"the run {self.run_id} was taken over"))
 
-    async def drive(self, first: list[Happened]) -> None:
-        """Work until the run ends or rests. `first` is committed before anything else (recovery)."""
-        try:
-            if first or not self.step.effects:
-                self._commit(first)
-            if self.state.status in ENDED:
-                self._journal.release()
-            while not self._journal.released:
-                if self._stopping and not self._writing():
-                    break
-                if not self._take_one():
-                    if self._poked.is_set():
-                        self._poked.clear()
-                        continue
-                    if self._can_rest():
-                        self._rest()
-                        return
-                    await self._sleep()
-        finally:
-            self._drop_timer()
-            self._journal.release()
-            for flight in self._flights.values():
-                flight.over = True
-                flight.task.cancel()
-            for future in self._replies.values():
-                future.cancel()
+    def end(self, error: JamError | None = None) -> None:
+        """Be gone: give the lease up if it is still ours, and stop what is in flight."""
+        if self.gone:
+            return
+        self.gone = True
+        lost = error is not None and error.code == "JAMR206"
+        if not self.journal.released and not lost:
+            self._world.give_up(self.journal.lease, failed=error is not None)
+        self._flights.abort()
+        for future in self._replies.values():
+            future.cancel()
+        self._world.left(self, error)
 
-    def begin(self, step: Transition) -> None:
-        """Go on from a transition that was committed when the run was created."""
-        self._committed(step)
+    # ---- what effects say and need
 
-    def _take_one(self) -> bool:
-        """Commit the next thing that happened. False if nothing did."""
-        now = self._world.clock.now_ms()
-        self._journal.renew(now)
+    def take_slot(self, tool: str, rates: list[tuple[int, int]], now_ms: int) -> int:
+        """When a call of a limited tool may be made. Raises JamError JAMR1xx."""
+        return self._store.take_slot(tool, rates, now_ms)
+
+    def landed(self, landed: Landed | None) -> None:
+        """An effect came to its end; None for one that was stopped because nobody wanted it any more."""
+        if self.gone:
+            return
+        if landed is not None:
+            self._landed.append(landed)
+        self._world.ready(self)
+
+    # ---- a turn
+
+    def turn(self) -> Append | None:
+        """The next transition to be written; None if there is nothing to do now, and then it knows when to wake.
+
+        Raises JamError for what stands in the way of driving on.
+        """
+        while not self.gone and not self._writing:
+            now = self._world.clock.now_ms()
+            if self._move is None:
+                if self._stopping and not (self._landed or self._flights.worth_waiting_for):
+                    self.end()
+                    return None
+                self._move = self._next(now)
+                if self._move is None:
+                    self._sleep()
+                    return None
+            append = self._prepare(self._move, now)
+            if append.batch.drafts or append.batch.consumed or append.batch.release:
+                self._writing = True
+                return append
+            self._settle(append)
+        return None
+
+    def _next(self, now: int) -> Move | None:
+        """The next thing that happened, in the order in which things came; None if nothing did."""
         if self._landed:
-            self._land(self._landed.popleft())
-            return True
-        for flight in self._flights.values():
-            if flight.deadline_ms is not None and now >= flight.deadline_ms and not flight.over:
-                self._time_out(flight)
-                return True
+            return self._outcome(self._landed.popleft(), now)
+        overdue = self._flights.overdue(now)
+        if overdue is not None:
+            return self._time_out(overdue, now)
         if self._stopping:
             # Timers and messages are durable where they are: whoever resumes takes them.
-            return False
-        # Messages and timers in the order in which they came: an answer that was given in time is in time,
-        # even if nobody was there to take it.
-        message = self._first_message()
-        fired = due(self.state, now if message is None else min(now, message.at_ms))
+            return None
+        # An answer that was given in time is in time, even if nobody was there to take it.
+        messages = self._messages()
+        fired = due(self.state, now if not messages else min(now, messages[0].at_ms))
         if fired:
-            self._commit([Happened(*event) for event in fired])
-        elif message is not None:
-            self._deliver(message)
-        return bool(fired) or message is not None
+            return Move([Happened(*event) for event in fired])
+        if messages:
+            self._mail = len(messages) > 1
+            return self._taken(messages[0])
+        return Move([], rest=True) if self._can_rest(self.step, now) else None
 
-    def _first_message(self) -> Message | None:
-        """The oldest message that nobody took. Where there is none, nobody looks again until somebody pokes."""
-        messages = self._store.pending(self.state.run_id) if self._mail else []
+    def _messages(self) -> list[Message]:
+        """What nobody took yet, the oldest first. Where there is none, nobody looks again until somebody pokes."""
+        messages = self._store.pending(self.run_id) if self._mail else []
         self._mail = bool(messages)
-        return messages[0] if messages else None
+        return messages
 
-    def _deliver(self, message: Message) -> None:
-        """Take a message from the inbox: apply it, or tell whoever waits for it why it was refused."""
-        refused: JamError | None = None
-        happened: list[Happened] = []
-        if self.state.status not in ENDED:
-            try:
-                happened = [Happened(*as_event(self.program, self.state, message))]
-            except JamError as error:
-                refused = error
-        else:
-            refused = JamError("JAMR204", f"the run {self.state.run_id} is {self.state.status}")
+    def _taken(self, message: Message) -> Move:
+        if self.state.status in ENDED:
+            error = JamError("JAMR204", f"the run {self.run_id} is {self.state.status}")
+            return Move([], message, refused=error)
         try:
-            self._commit(happened, consumed=(message.id,))
+            return Move([Happened(*as_event(self.program, self.state, message))], message)
         except JamError as error:
-            if error.code not in _UNSTORABLE:
-                raise
-            refused = error
-            self._commit([], consumed=(message.id,))
-        future = self._replies.pop(message.id, None)
-        if future is not None and not future.done():
-            if refused is None:
-                future.set_result(None)
-            else:
-                future.set_exception(refused)
+            return Move([], message, refused=error)
 
-    def _land(self, landed: Landed) -> None:
-        """Journal an outcome. What the kernel or the store cannot take is the tool's `InvalidOutput`."""
-        flight, command = landed.flight, landed.flight.command
-        duration = max(self._world.clock.now_ms() - flight.started_ms, 0)
-        self._flights.pop(command.id, None)
-        error = landed.error
+    def _outcome(self, landed: Landed, now: int) -> Move:
+        """What is journaled of an effect. What the kernel cannot take is the tool's `InvalidOutput`."""
+        flight, error = landed.flight, landed.error
+        duration = max(now - flight.started_ms, 0)
         if error is None:
-            value, usage, messages = _parts(landed.result)
+            value, usage, messages = parts_of(landed.result)
             try:
-                self._commit(
-                    [Happened(*inputs.succeeded(self.program, self.state, command, value, usage, duration, messages))]
-                )
-                return
+                event = inputs.succeeded(self.program, self.state, flight.command, value, usage, duration, messages)
+                return Move([Happened(*event)], landed=landed)
             except JamError as problem:
                 if problem.code not in _UNSTORABLE:
                     raise
                 error = ToolError("InvalidOutput", problem.message)
-        self._fail(command, error, duration)
+        return self._failure(flight, error, duration)
 
-    def _fail(self, command: Call | Think, error: ToolError, duration: int) -> None:
-        self._commit(
-            [
-                Happened(
-                    *inputs.failed(
-                        self.program,
-                        self.state,
-                        command,
-                        error.name,
-                        error.message[:10_000],
-                        sent=error.definite is not True,
-                        usage=error.usage,
-                        duration_ms=duration,
-                        retry_after_ms=error.retry_after_ms,
-                    )
-                )
-            ]
+    def _failure(self, flight: Flight, error: ToolError, duration: int) -> Move:
+        event = inputs.failed(
+            self.program,
+            self.state,
+            flight.command,
+            error.name,
+            error.message[:10_000],
+            sent=error.definite is not True,
+            usage=error.usage,
+            duration_ms=duration,
+            retry_after_ms=error.retry_after_ms,
         )
+        if isinstance(error, NoRecording):
+            # A fork whose calls are off goes no further by itself, whatever its program would make of the error.
+            parked = parked_body(self.program, self.state, flight.command)
+            return Move([Happened(*event), Happened("parked", parked)])
+        return Move([Happened(*event)])
 
-    def _time_out(self, flight: Flight) -> None:
+    def _time_out(self, flight: Flight, now: int) -> Move:
         """The attempt is over. A thread goes on until it returns; what it gives then is journaled as late."""
-        command = flight.command
-        duration = self._world.clock.now_ms() - flight.started_ms
-        self._give_up(flight)
-        self._fail(command, ToolError("Timeout", f"no answer after {command.timeout_ms} ms"), duration)
+        text = f"no answer after {flight.command.timeout_ms} ms"
+        error = ToolError("Timeout", text)
+        if not flight.begun:
+            error = ToolError("Timeout", "the call was not begun: others took its place all the time", definite=True)
+        self._flights.give_up(flight)
+        return self._failure(flight, error, now - flight.started_ms)
 
-    # ---- commits
-
-    def _commit(self, happened: list[Happened], consumed: tuple[int, ...] = ()) -> None:
-        """One transition, one transaction; then the effects that follow from it.
+    def _prepare(self, move: Move, now: int) -> Append:
+        """Compute the transition.
 
         While a message waits, nothing is begun: it may be a cancellation, and is taken next. It comes before what
         the run itself makes of an outcome, and after what the run makes of a timer that was due earlier.
         """
-        begin = not self._stopping and (bool(consumed) or self._first_message() is None)
-        only_apply = self._stopping or (not begin and not any(event.kind == "fired" for event in happened))
-        while True:
-            now = self._world.clock.now_ms()
-            step = advance(
-                self.program, self.state, happened, now, self._world.chance, self._store.key_digest, only_apply, begin
-            )
-            try:
-                self._journal.commit(self.state.seq, step, now, consumed, release=step.ended and not self._flights)
-            except KeyConflict:
-                # Another run took the key between the look-up and the commit: the next look-up finds it.
-                continue
-            break
-        self._committed(step, decided=not only_apply, begin=begin)
-
-    def _committed(self, step: Transition, decided: bool = True, begin: bool = True) -> None:
-        self.step, self.state = step, step.state
-        for command in step.effects.values() if begin else ():
-            if command.id not in self._started:
-                self._start(command)
-        for command_id, flight in list(self._flights.items()) if decided else ():
-            if command_id not in step.effects and not flight.over:
-                self._give_up(flight)
-        self._world.progressed(self.state.run_id)
-
-    # ---- effects
-
-    def _start(self, command: Call | Think) -> None:
-        self._started.add(command.id)
-        now = self._world.clock.now_ms()
-        slot = self._slot(command, now)
-        deadline = None if command.timeout_ms is None else now + command.timeout_ms
-        if command.timeout_ms is not None and isinstance(slot, int):
-            deadline = slot + command.timeout_ms
-        task = asyncio.ensure_future(self._perform(command, deadline, slot))
-        flight = Flight(command, task, now, deadline)
-        self._flights[command.id] = flight
-        task.add_done_callback(lambda done: self._ended(flight, done))
-
-    def _slot(self, command: Call | Think, now_ms: int) -> int | JamError:
-        """When the call may be made, if its tool is limited; the error if the store could not say."""
-        rates = self.program.defn.tools[command.tool].limits if isinstance(command, Call) else ()
-        if isinstance(command, Think) or not rates:
-            return now_ms
-        try:
-            return self._store.take_slot(command.tool, [(rate.calls, rate.per_ms) for rate in rates], now_ms)
-        except JamError as error:
-            return error
-
-    def _give_up(self, flight: Flight) -> None:
-        """Nobody waits for it any more. What runs on a thread goes on, and its result is journaled as late."""
-        flight.over = True
-        if not (isinstance(flight.command, Call) and self._tools.blocking(flight.command.tool)):
-            flight.task.cancel()
-
-    async def _perform(self, command: Call | Think, deadline: int | None, slot: int | JamError) -> Any:
-        flight = self._flights[command.id]
-        try:
-            if isinstance(slot, JamError):
-                raise slot
-            if slot > flight.started_ms:
-                await self._world.clock.sleep_until(slot)
-            # The process may have been stopped since the intent was committed, and somebody else may have taken the
-            # run over: an effect begins under a lease that is ours.
-            self._journal.renew(self._world.clock.now_ms())
-        except JamError as error:
-            # What did not begin certainly has not happened.
-            raise ToolError("Unavailable", f"the call was not begun: {error.message}", definite=True) from error
-        if isinstance(command, Call):
-            return await self._tools.call(command, self._context(command, deadline), lambda: not flight.over)
-        return await self._models.think(command, self.state.run_id)
-
-    def _context(self, command: Call, deadline: int | None) -> ToolContext:
-        frame = self.state.frames.get(command.id.rpartition("#")[0])
-        return ToolContext(
-            self.state.run_id,
-            frame.state if frame is not None else "",
-            command.tool,
-            command.key if command.key is not None else command.trace_key,
-            command.key is not None,
-            command.attempt,
-            deadline,
-        )
-
-    def _ended(self, flight: Flight, task: asyncio.Task[Any]) -> None:
-        if task.cancelled() and flight.over:
-            self._flights.pop(flight.command.id, None)
-            self._poked.set()
-            return
-        error = ToolError("Crashed", "the tool cancelled itself") if task.cancelled() else task.exception()
-        if error is None:
-            self._landed.append(Landed(flight, task.result()))
-        elif isinstance(error, ToolError):
-            self._landed.append(Landed(flight, error=error))
+        if move.rest:
+            step, begin, decided = replace(self.step, drafts=[], keys=[], effects={}, passed=[]), False, False
         else:
-            self._landed.append(Landed(flight, error=ToolError("Crashed", f"{type(error).__name__}: {error}")))
-        self._poked.set()
+            begin = not self._stopping and (move.message is not None or not self._messages())
+            fired = any(event.kind == "fired" for event in move.happened)
+            decided = not self._stopping and (begin or fired)
+            world = self._world
+            step = advance(
+                self.program, self.state, move.happened, now, world.chance, self._store.key_digest, not decided, begin
+            )
+        rest = move.rest or (decided and begin and self._can_rest(step, now))
+        release = rest or (step.ended and not self._flights)
+        batch = self.journal.prepare(step, now, move.consumed, rest=rest, release=release)
+        return Append(self, move, step, self.journal.lease, self.state.seq, batch, decided, begin)
+
+    # ---- what came of it
+
+    def written(self, append: Append) -> None:
+        """The transition is in the journal: what follows from it may happen now."""
+        self._writing = False
+        if self.gone:
+            return
+        self._settle(append)
+        if self._landed or self._mail or self._stopping or not self._flights.wanted:
+            self._world.ready(self)
+        elif not self.gone:
+            self._sleep()
+
+    def refused(self, append: Append, error: Exception) -> None:
+        """Nothing of the transition was written."""
+        self._writing = False
+        if self.gone:
+            return
+        if isinstance(error, KeyConflict):
+            # Another run took the key between the look-up and the commit: the next look-up finds it.
+            self._world.ready(self)
+            return
+        move = append.move
+        if isinstance(error, JamError) and error.code in _UNSTORABLE:
+            if move.landed is not None:
+                flight = move.landed.flight
+                invalid = ToolError("InvalidOutput", error.message)
+                now = self._world.clock.now_ms()
+                self._move = self._failure(flight, invalid, max(now - flight.started_ms, 0))
+                self._world.ready(self)
+                return
+            if move.message is not None and move.happened:
+                self._move = Move([], move.message, refused=error)
+                self._world.ready(self)
+                return
+        self.end(coded(error))
+
+    def _settle(self, append: Append) -> None:
+        move, self._move = append.move, None
+        self.journal.written(append.step, append.batch)
+        self._committed(append.step, begin=append.begin, decided=append.decided)
+        if move.message is not None:
+            future = self._replies.pop(move.message.id, None)
+            if future is not None and not future.done():
+                if move.refused is None:
+                    future.set_result(None)
+                else:
+                    future.set_exception(move.refused)
+        if self.journal.released:
+            self.end()
+
+    def _committed(self, step: Transition, begin: bool, decided: bool) -> None:
+        self.step, self.state = step, step.state
+        if begin:
+            for command in step.effects.values():
+                self._flights.start(command)
+        if decided:
+            self._flights.keep_only(step.effects)
+        self._world.progressed(self.run_id, self.at_rest)
 
     # ---- sleeping and resting
 
-    def _can_rest(self) -> bool:
-        if self._flights or self._landed or self._mail or self.state.status == "running":
-            return False
-        wake = next_wake(self.state)
-        return wake is None or wake - self._world.clock.now_ms() > LINGER_MS
+    def _can_rest(self, step: Transition, now: int) -> bool:
+        return not self._flights and not self._landed and not self._mail and at_rest(step, now)
 
-    def _rest(self) -> None:
-        """Give the run up until something happens to it."""
-        step = replace(self.step, drafts=[], keys=[], effects={}, passed=[])
-        self._journal.commit(self.state.seq, step, self._world.clock.now_ms(), rest=True, release=True)
-        self.step, self.state = step, step.state
-        self._world.progressed(self.state.run_id)
-
-    async def _sleep(self) -> None:
-        """Until somebody pokes, an effect lands, or the first of the times that matter."""
-        times = [flight.deadline_ms for flight in self._flights.values() if flight.deadline_ms and not flight.over]
-        wake = None if self._stopping else next_wake(self.state)
-        at_ms = min([self._journal.renew_at_ms, *times, *([] if wake is None else [wake])])
-        if self._timer is None or self._timer[0] != at_ms or self._timer[1].done():
-            self._drop_timer()
-            task = asyncio.ensure_future(self._world.clock.sleep_until(at_ms))
-            task.add_done_callback(lambda _: self._poked.set())
-            self._timer = (at_ms, task)
-        await self._poked.wait()
-        self._poked.clear()
-
-    def _drop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer[1].cancel()
-            self._timer = None
+    def _sleep(self) -> None:
+        """Say when the next turn is due, if nothing happens before."""
+        times = self._flights.deadlines()
+        wake = None if self._stopping or self.state.status in ENDED else next_wake(self.state)
+        if wake is not None:
+            times.append(wake)
+        if times:
+            self._world.wake_at(self.run_id, min(times))
 
 
-def _parts(result: Any) -> tuple[Any, dict[str, Any] | None, tuple[Any, ...]]:
-    """Value, usage and messages of what an effect gave."""
-    if isinstance(result, ThinkResult):
-        usage = {"tokens_in": result.tokens_in, "tokens_out": result.tokens_out, "cost": result.cost}
-        return result.value, usage, result.messages
-    return result, None, ()
+def at_rest(step: Transition, now_ms: int) -> bool:
+    """Whether a run has nothing to do after a transition, and nothing soon: it need not stay in memory."""
+    if step.effects or step.state.status == "running":
+        return False
+    wake = None if step.ended else next_wake(step.state)
+    return wake is None or wake - now_ms > LINGER_MS
 
 
-def as_event(program: Program, state: RunState, message: Message) -> tuple[str, dict[str, Any]]:
+def as_event(program: Program, state: RunState, message: Message) -> tuple[str, dict[str, object]]:
     """The event that a message from outside becomes. Raises JamError where it does not fit the run any more."""
     body = message.body
     match message.kind:
@@ -420,3 +425,12 @@ def as_event(program: Program, state: RunState, message: Message) -> tuple[str, 
                 program, state, body["happened"], body.get("result"), body["by"], body["note"], body.get("cmd")
             )
     raise JamError("JAMR901", f"a message of unknown kind {message.kind!r}")
+
+
+def coded(error: Exception) -> JamError:
+    """An error that ends the driving of a run; one that should not have happened gets the code of a bug."""
+    if isinstance(error, JamError):
+        return error
+    bug = JamError("JAMR901", f"{type(error).__name__}: {error}")
+    bug.__cause__ = error
+    return bug

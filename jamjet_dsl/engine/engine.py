@@ -16,39 +16,62 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 from jamjet_dsl.definition import Compiled, Definition
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.engine.advance import Chance, Happened, advance
-from jamjet_dsl.engine.attendant import Attendant
 from jamjet_dsl.engine.bindings import Bound, bind
 from jamjet_dsl.engine.chance import SystemChance, new_id
 from jamjet_dsl.engine.clock import SystemClock
-from jamjet_dsl.engine.driver import Driver, as_event
+from jamjet_dsl.engine.commits import Commits
+from jamjet_dsl.engine.driver import Driver, as_event, at_rest
+from jamjet_dsl.engine.flights import MOST_EFFECTS, MOST_THREADS, Places
 from jamjet_dsl.engine.handle import Run
 from jamjet_dsl.engine.journal import LEASE_MS, Journal, batch_of
+from jamjet_dsl.engine.keeper import MOST_RUNS, Keeper
 from jamjet_dsl.engine.loading import Pinned, load_state, load_veil, pin, pinned
 from jamjet_dsl.engine.owner import is_dead, this_owner
+from jamjet_dsl.engine.questions import closed, find_question
+from jamjet_dsl.engine.recordings import calls_nothing, is_off, recorded_hosts
 from jamjet_dsl.engine.view import RunView, view_of
+from jamjet_dsl.engine.watching import POLL_MS, Watching
 from jamjet_dsl.kernel import inputs
+from jamjet_dsl.kernel.fold import waits_for_people
 from jamjet_dsl.kernel.machine import initial
 from jamjet_dsl.kernel.model import ENDED, Event, RunState
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.recovery import recover
-from jamjet_dsl.ports import Clock, KeyConflict, Message, QuestionRow, RunSummary, Store
-from jamjet_dsl.tools.python import Function, by_name
+from jamjet_dsl.models.host import Models
+from jamjet_dsl.ports import (
+    Clock,
+    KeyConflict,
+    Lease,
+    Message,
+    ModelHost,
+    New,
+    QuestionRow,
+    RunSummary,
+    Store,
+    ToolHost,
+)
+from jamjet_dsl.tools.python import Function, PythonTools, by_name
 from jamjet_dsl.tools.threads import Threads
 
-__all__ = ["Engine", "Run"]
+__all__ = ["POLL_MS", "Engine", "Run"]
 
-POLL_MS = 100
-"""How soon an engine notices what another process has written."""
 GRACE_MS = 10_000
 """How long closing waits for writes in flight."""
 MOST_PINS = 64
 """How many programs that callers hold compiled are remembered."""
 HANDOVER_MS = 3_000
 """How long an answer waits to be taken by the process that drives the run."""
+SKIP_MS = 60_000
+"""After how long a worker looks again whether it has the tools of a program."""
+CLAIMS = 100
+"""Runs that a worker takes up in one transaction: a bound for how long others wait for the write lock."""
+_UNBOUND = frozenset({"JAMR303", "JAMR304", "JAMR305"})
+"""The codes of tools or models that are not there."""
 
 Person = Any
 """A name, `{"id": …, "roles": […]}`, None, or anything that the `verify` hook of the engine takes."""
@@ -73,6 +96,10 @@ class Engine:
         durability: Literal["full", "normal"] = "full",
         chance: Chance | None = None,
         verify: Callable[[Any], Mapping[str, Any]] | None = None,
+        max_runs: int = MOST_RUNS,
+        max_effects: int = MOST_EFFECTS,
+        max_threads: int = MOST_THREADS,
+        lease_ms: int = LEASE_MS,
     ) -> None:
         self._verify = verify
         self.clock: Clock = clock or SystemClock()
@@ -88,13 +115,21 @@ class Engine:
         else:
             self.store = store
         self.owner = this_owner()
-        self._threads = Threads()
+        self._lease_ms = lease_ms
+        self._threads = Threads(max_threads)
         self._bound: dict[str, tuple[Pinned, Bound]] = {}
         self._pins: dict[int, tuple[Compiled | Definition, Pinned]] = {}
-        self._attendants: dict[str, Attendant] = {}
-        self._errors: dict[str, JamError] = {}
-        self._watchers: dict[str, set[asyncio.Future[None]]] = {}
-        self._poller: asyncio.Task[None] | None = None
+        self._commits = Commits(self.store, may_use_thread=isinstance(self.clock, SystemClock))
+        self._keeper = Keeper(
+            self, lambda: self.chance, self._commits, Places(max_effects, max_threads), lease_ms, max_runs
+        )
+        self._watching = Watching(self.store, self._noticed)
+        self._nudge: asyncio.Event | None = None
+        self._working_since: int | None = None
+        self._skipped: dict[str, int] = {}
+        """Programs whose tools this worker does not have, and when it found that out."""
+        self._tell: Callable[[str, JamError], None] = lambda run_id, error: None
+        self._handles: WeakValueDictionary[str, Run] = WeakValueDictionary()
         self._closed = False
 
     async def __aenter__(self) -> Engine:
@@ -104,25 +139,31 @@ class Engine:
         await self.close()
 
     async def close(self, grace_ms: int = GRACE_MS) -> None:
-        """Stop driving: start nothing more, wait for writes in flight, give up all leases. Every run is resumable."""
+        """Stop driving: start nothing more, wait for writes in flight, give up all leases. Every run is resumable.
+
+        A call that timed out and still runs on a thread is waited for too: what it did is worth knowing.
+        """
         if self._closed:
             return
         self._closed = True
-        if self._poller is not None:
-            self._poller.cancel()
-        tasks = [attendant.stop() for attendant in list(self._attendants.values())]
+        self._keeper.stop()
         try:
-            if tasks:
-                await asyncio.wait(tasks, timeout=grace_ms / 1000)
+            until = asyncio.get_running_loop().time() + grace_ms / 1000
+            while self._keeper.drivers and (left := until - asyncio.get_running_loop().time()) > 0:
+                self._nudge = asyncio.Event()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._nudge.wait(), left)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            self._keeper.abort()
+            await self._commits.close()
             self._threads.close()
-            for run_id in list(self._watchers):
-                self.progressed(run_id)
+            self._watching.close()
             if self._owns_store:
                 self.store.close()
+
+    def late(self) -> list[str]:
+        """The tools of calls that were given up and still run on a thread: closing waits for what they give."""
+        return sorted(tool for driver in self._keeper.drivers.values() for tool in driver.late())
 
     # ---- starting and resuming
 
@@ -135,8 +176,12 @@ class Engine:
         principal: Person = None,
         if_exists: Literal["error", "attach"] = "error",
         agent: str | None = None,
+        drive: bool = True,
     ) -> Run:
         """Start a run and drive it. Returns once its first transition is committed.
+
+        Without `drive`, and while as many runs are driven as this engine may drive, none of its calls is begun here:
+        the run lies ready in the database for whoever takes it up.
 
         Raises JamError: JAMR0xx for the program, JAMR301 for the input, JAMR303 to 305 for its bindings, JAMR203 if
         the id exists (unless `if_exists="attach"`, which gives that run).
@@ -148,11 +193,15 @@ class Engine:
         kind, body = inputs.started(bound.program, dict(input or {}), self._person(principal), bound.digest)
         first = [Happened(kind, {**body, "source": place.source})]
         veil = load_veil(self.store, bound.program)
+        here = drive and self._keeper.room > 0
         while True:
             now = self.clock.now_ms()
-            step = advance(bound.program, initial(run_id), first, now, self.chance, self.store.key_digest)
+            step = advance(bound.program, initial(run_id), first, now, self.chance, self.store.key_digest, begin=here)
+            # What has nothing to do for now is nobody's from the beginning.
+            driven = here and not at_rest(step, now)
+            batch = batch_of(veil, step)._replace(release=not driven)
             try:
-                lease, _ = self.store.create(run_id, batch_of(veil, step), self.owner, LEASE_MS, now)
+                lease = await self._keeper.create(New(run_id, batch, self.owner, self._lease_ms, now))
             except KeyConflict:
                 continue
             except JamError as error:
@@ -160,13 +209,19 @@ class Engine:
                     raise
                 return await self._attach(run_id)
             break
-        if veil is not None:
-            veil.unsaved.clear()
-        journal = Journal(self.store, bound.program, lease, veil, 0)
-        driver = Driver(self, bound.program, initial(run_id), journal, bound.tools, bound.models)
-        driver.begin(step)
-        self._attend(run_id, driver, [])
-        return Run(self, run_id)
+        if lease is not None:
+            if veil is not None:
+                veil.unsaved.clear()
+            journal = Journal(self.store, bound.program, lease, veil, 0, self._lease_ms)
+            driver = Driver(self._keeper, bound.program, initial(run_id), journal, bound.tools, bound.models)
+            self._take(driver)
+            driver.go_on(step)
+        elif here:
+            self._keeper.rests(run_id, step.state)
+            self._watching.begin()
+        elif drive:
+            self._keeper.defer(run_id)
+        return self._handle(run_id)
 
     async def resume(self, run_id: str) -> Run:
         """Drive a run on from where it stands. Raises JamError: JAMR204 (it has ended), JAMR205 (another process
@@ -176,9 +231,9 @@ class Engine:
         status = self.store.summary(run_id).status
         if status in ENDED:
             raise JamError("JAMR204", f"the run {run_id} is {status}")
-        if run_id not in self._attendants:
-            self._attend(run_id, *self.claim(run_id))
-        return Run(self, run_id)
+        if not self._keeper.knows(run_id):
+            self._take_up(run_id)
+        return self._handle(run_id)
 
     async def resume_all(self) -> tuple[list[Run], dict[str, JamError]]:
         """Resume every run that has something to do; also gives why others could not be."""
@@ -190,36 +245,124 @@ class Engine:
                 problems[run_id] = error
         return runs, problems
 
-    async def work(self, poll_ms: int = 500) -> None:
-        """Keep resuming whatever has something to do, until cancelled: what `jam worker` does."""
+    async def work(self, poll_ms: int = 500, tell: Callable[[str, JamError], None] | None = None) -> None:
+        """Keep taking up whatever has something to do, until cancelled: what `jam worker` does.
+
+        `tell` hears of each run that cannot be driven here, and why; of a program whose tools are missing once.
+        A run whose process has died on this machine is taken up within `poll_ms`, any other one when its lease is
+        over.
+        """
+        self._check_open()
+        self._tell = tell or self._tell
+        self._working_since = self.clock.now_ms()
+        self._keeper.shelves = True
+        self._keeper.forget_resting()
+        self._watching.begin()
         while True:
+            self._nudge = asyncio.Event()
             try:
-                await self.resume_all()
+                full = self._take_due()
+                wake = self.store.next_wake()
             except JamError as error:
                 if error.code != "JAMR103":
                     raise
-            await asyncio.sleep(poll_ms / 1000)
+                full, wake = False, None
+            self._keeper.forget_resting()
+            left = 0 if wake is None else wake - self.clock.now_ms()
+            delay = min(poll_ms, left) if left > 0 else poll_ms
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._nudge.wait(), 0 if full else delay / 1000)
+
+    def _take_due(self) -> bool:
+        """Take up what has something to do, as far as there is room. True if there may be more to take."""
+        now = self.clock.now_ms()
+        self._keeper.clear_shelf(now)
+        most = min(self._keeper.room, CLAIMS)
+        if not most:
+            return False
+        skip = {source for source, since in self._skipped.items() if now - since < SKIP_MS}
+        leases = self.store.claim_due(self.owner, self._lease_ms, now, most, is_dead, skip)
+        for lease in leases:
+            try:
+                self._begin(*self._load(lease))
+            except JamError as error:
+                if error.code not in _UNBOUND:
+                    self._keeper.give_up(lease, failed=True)
+                else:
+                    self._keeper.give_up(lease)
+                    source = self.store.summary(lease.run_id).source
+                    if source in self._skipped:
+                        self._skipped[source] = now
+                        continue
+                    self._skipped[source] = now
+                self.failed(lease.run_id, error)
+        return len(leases) == most
 
     def claim(self, run_id: str) -> tuple[Driver, list[Happened]]:
         """Take a run's lease and load it; the events are what recovery has to say first."""
-        bound = self._bound_for(run_id)
-        lease = self.store.claim(run_id, self.owner, LEASE_MS, self.clock.now_ms(), dead=is_dead)
+        self._bound_for(run_id)
+        lease = self.store.claim(run_id, self.owner, self._lease_ms, self.clock.now_ms(), dead=is_dead)
         try:
-            veil = load_veil(self.store, bound.program, run_id)
-            state = load_state(self.store, bound.program, run_id, veil)
-            if state.seq != self.store.last_seq(run_id):
-                # The lease is ours, so nobody can have appended since: the journal and its run disagree.
-                raise JamError("JAMR107", f"the journal of {run_id} does not end where its run says")
-            self._recall_scripts(run_id, bound)
-            first: list[Happened] = []
-            if state.status not in ENDED and (state.status == "running" or state.intents):
-                # Nothing was lost by a run that came to rest by itself.
-                first = [Happened(record.kind, record.body) for record in recover(bound.program, state, self.owner)]
-            journal = Journal(self.store, bound.program, lease, veil, state.seq)
-            return Driver(self, bound.program, state, journal, bound.tools, bound.models), first
+            return self._load(lease)
         except BaseException:
-            self.store.release(lease)
+            self._keeper.give_up(lease)
             raise
+
+    def _load(self, lease: Lease) -> tuple[Driver, list[Happened]]:
+        run_id = lease.run_id
+        bound = self._bound_for(run_id)
+        veil = load_veil(self.store, bound.program, run_id)
+        state = load_state(self.store, bound.program, run_id, veil)
+        if state.seq != self.store.last_seq(run_id):
+            # The lease is ours, so nobody can have appended since: the journal and its run disagree.
+            raise JamError("JAMR107", f"the journal of {run_id} does not end where its run says")
+        self._recall_scripts(run_id, bound)
+        journal = Journal(self.store, bound.program, lease, veil, state.seq, self._lease_ms)
+        tools: ToolHost = bound.tools
+        models: ModelHost = bound.models
+        if is_off(state):
+            tools, models = recorded_hosts(self.store, bound.program, run_id, veil)
+        driver = Driver(self._keeper, bound.program, state, journal, tools, models)
+        return driver, self._recovery(bound.program, state)
+
+    def _recovery(self, program: Program, state: RunState) -> list[Happened]:
+        """What is journaled before anything else when a run is taken up.
+
+        A run that came to rest by itself lost nothing. But unless somebody is known to have watched it since, that
+        time is not active: `since_ms` says from when on it was watched.
+        """
+        if state.status in ENDED:
+            return []
+        if state.status == "running" or state.intents:
+            return [Happened(record.kind, record.body) for record in recover(program, state, self.owner)]
+        since = self._keeper.watched_since(state.run_id)
+        if since is None:
+            since = self.clock.now_ms() if self._working_since is None else self._working_since
+        if since <= state.now_ms or waits_for_people(state):
+            return []
+        return [Happened("resumed", {"owner": self.owner, "since_ms": since})]
+
+    def _take_up(self, run_id: str) -> None:
+        """Drive a run from now on, or as soon as there is room. Raises JamError as `resume`."""
+        if self._keeper.room:
+            self._begin(*self.claim(run_id))
+        else:
+            self._bound_for(run_id)
+            self._keeper.defer(run_id)
+
+    def _begin(self, driver: Driver, first: list[Happened]) -> None:
+        self._take(driver)
+        driver.begin(first)
+
+    def _take(self, driver: Driver) -> None:
+        self._keeper.take(driver)
+        self._watching.begin()
+
+    def _handle(self, run_id: str) -> Run:
+        handle = self._handles.get(run_id)
+        if handle is None:
+            handle = self._handles[run_id] = Run(self, run_id)
+        return handle
 
     def _person(self, who: Person) -> dict[str, Any]:
         return person(who if self._verify is None or who is None else self._verify(who))
@@ -231,23 +374,23 @@ class Engine:
     async def _attach(self, run_id: str) -> Run:
         with suppress(JamError):
             return await self.resume(run_id)
-        return Run(self, run_id)
+        return self._handle(run_id)
 
-    def look_after(self, run_id: str) -> None:
+    def look_after(self, run_id: str) -> JamError | None:
         """See to it that a run goes on though another process drives it now: when that one stops in the middle, the
-        run is taken over here. Whoever waits for a run wants that; an engine without its tools only looks on."""
-        if self._closed or run_id in self._attendants or run_id in self._errors:
-            return
+        run is taken over here. Whoever waits for a run wants that; an engine without its tools only looks on, and
+        gives the reason."""
+        if self._closed or self._keeper.knows(run_id) or run_id in self._keeper.errors:
+            return None
         if self.store.summary(run_id).status in ENDED:
-            return
-        with suppress(JamError):
+            return None
+        try:
             self._bound_for(run_id)
-            self._attend(run_id, None, [])
-
-    def _attend(self, run_id: str, driver: Driver | None, first: list[Happened]) -> None:
-        self._errors.pop(run_id, None)
-        self._attendants[run_id] = Attendant(self, run_id, driver, first)
-        self._watch()
+        except JamError as error:
+            return error
+        self._keeper.watch(run_id)
+        self._watching.begin()
+        return None
 
     # ---- from outside
 
@@ -266,7 +409,7 @@ class Engine:
         """
         row = self.question(question)
         if row.status != "open":
-            raise _closed(row)
+            raise closed(row)
         who, data = self._person(by), dict(form or {})
         if note is not None:
             data.setdefault("note", note)
@@ -281,7 +424,7 @@ class Engine:
         row = self.store.find_question(row.id)
         if row.status == "open" or (row.status == "answered" and (row.option, row.by) == (option, who["id"])):
             return self.store.summary(row.run_id)
-        raise _closed(row)
+        raise closed(row)
 
     async def send(
         self, run_id: str, event: str, payload: Any = None, *, dedupe: str | None = None, by: Person = None
@@ -335,22 +478,23 @@ class Engine:
         number = self.store.enqueue(run_id, kind, body, dedupe, now)
         if number is None:
             return
-        if run_id not in self._attendants:
+        if not self._keeper.knows(run_id):
             try:
-                self._attend(run_id, *self.claim(run_id))
+                self._take_up(run_id)
             except JamError as error:
-                if error.code not in ("JAMR205", "JAMR303", "JAMR304", "JAMR305"):
+                if error.code not in _UNBOUND | {"JAMR205"}:
                     raise
-        attendant = self._attendants.get(run_id)
-        if attendant is not None and attendant.driver is not None:
-            reply = attendant.driver.reply_to(number)
-            attendant.poke()
+        driver = self._keeper.drivers.get(run_id)
+        reply = None if driver is None else driver.reply_to(number)
+        self._keeper.poke(run_id)
+        if reply is None and run_id in self._keeper.drivers:
+            # It was at rest here and has just been woken.
+            reply = self._keeper.drivers[run_id].reply_to(number)
+        if reply is not None:
             await asyncio.wait([reply])
             if not reply.cancelled():
                 reply.result()
                 return
-        elif attendant is not None:
-            attendant.poke()
         await self._taken(run_id, number)
 
     async def _taken(self, run_id: str, number: int) -> None:
@@ -368,7 +512,7 @@ class Engine:
 
     def run(self, run_id: str) -> Run:
         """A handle of a run that exists, driven here or not. Ids may be shortened."""
-        return Run(self, self.store.find(run_id))
+        return self._handle(self.store.find(run_id))
 
     def runs(self, status: Iterable[str] | None = None) -> list[RunSummary]:
         """All runs, oldest first."""
@@ -389,45 +533,8 @@ class Engine:
         return self.store.questions()
 
     def question(self, name: str) -> QuestionRow:
-        """The question with this id, or the only open one of the run with this id. A whole id is worth more than the
-        beginning of one: an answer must never reach a question that nobody meant.
-
-        Raises JamError: JAMR401 for none, JAMR402 where they are closed, JAMR202 where `name` may mean several.
-        """
-        found, run_id, several = None, "", None
-        try:
-            found = self.store.find_question(name)
-        except JamError as error:
-            if error.code not in ("JAMR401", "JAMR202"):
-                raise
-            several = error if error.code == "JAMR202" else None
-        if found is not None and found.id == name:
-            return found
-        try:
-            run_id = self.store.find(name)
-        except JamError as error:
-            if error.code not in ("JAMR201", "JAMR202"):
-                raise
-            several = several or (error if error.code == "JAMR202" else None)
-        if run_id != name:
-            if several is not None:
-                raise several
-            if found is not None and run_id not in ("", found.run_id):
-                both = (f"the question {found.id}", f"the run {run_id}")
-                raise JamError("JAMR202", f"a question and a run start with {name!r}", details=both)
-            if found is not None:
-                return found
-            if not run_id:
-                raise JamError("JAMR401", f"there is no question or run {name!r}")
-        rows = self.store.questions(run_id)
-        if len(rows) > 1:
-            raise JamError("JAMR202", f"the run {run_id} has several open questions", details=tuple(r.id for r in rows))
-        if not rows:
-            closed = self.store.questions(run_id, status=None)
-            if closed:
-                raise _closed(closed[-1])
-            raise JamError("JAMR401", f"the run {run_id} has no open question")
-        return rows[0]
+        """The question with this id, or the only open one of the run with this id; see `find_question`."""
+        return find_question(self.store, name)
 
     def program(self, run_id: str) -> Compiled:
         """The program that a run executes, as it was when the run started."""
@@ -437,11 +544,13 @@ class Engine:
     def _look(self, run_id: str) -> tuple[Program, RunState]:
         """A run's program and present state, without driving it. Needs no tools."""
         summary = self.store.summary(run_id)
-        attendant = self._attendants.get(run_id)
-        driver = attendant.driver if attendant is not None else None
+        driver = self._keeper.drivers.get(run_id)
         if driver is not None and driver.state.seq == summary.last_seq:
             # Not behind: a driver learns only with its next commit that another process has taken its run over.
             return driver.program, driver.state
+        handle = self._handles.get(run_id)
+        if handle is not None and handle.left is not None and handle.left[1].seq == summary.last_seq:
+            return handle.left
         program = Program.of(self._pinned(summary.definition, summary.source).compiled.definition)
         return program, load_state(self.store, program, run_id, load_veil(self.store, program, run_id))
 
@@ -483,7 +592,13 @@ class Engine:
 
     def _bound_for(self, run_id: str) -> Bound:
         summary = self.store.summary(run_id)
-        return self._bind(self._pinned(summary.definition, summary.source))
+        place = self._pinned(summary.definition, summary.source)
+        if summary.parent is not None and calls_nothing(self.store, run_id):
+            # Its tools and models answer from its journal: nothing has to be bound, and nothing is imported.
+            defn = place.compiled.definition
+            tools, models = PythonTools(defn, {}, None, self._threads), Models(defn, {}, place.folder)
+            return Bound(Program.of(defn), tools, models, "")
+        return self._bind(place)
 
     def _recall_scripts(self, run_id: str, bound: Bound) -> None:
         """A scripted model goes on where the run's journal says it was."""
@@ -494,65 +609,52 @@ class Engine:
 
     # ---- who watches
 
-    def progressed(self, run_id: str) -> None:
+    def progressed(self, run_id: str, still: bool = True) -> None:
         """Something was committed for this run: wake whoever follows it."""
-        for future in self._watchers.pop(run_id, ()):
-            if not future.done():
-                future.set_result(None)
+        self._watching.progressed(run_id, still)
 
-    def changed(self, run_id: str) -> asyncio.Future[None]:
-        """A future that ends with the next commit of this run, here or in another process."""
+    def failed(self, run_id: str, error: JamError) -> None:
+        """A run could not be driven on."""
+        self._tell(run_id, error)
+
+    def vacated(self, driver: Driver) -> None:
+        """A driver has left. Whoever holds its run is about to ask where it stands."""
+        handle = self._handles.get(driver.run_id)
+        if handle is not None:
+            handle.left = (driver.program, driver.state)
+        if self._nudge is not None and (self._closed or self._keeper.room == 1):
+            self._nudge.set()
+
+    def changed(self, run_id: str, every: bool = True) -> asyncio.Future[None]:
+        """A future that ends with the next commit of this run, here or in another process; without `every` with one
+        after which the run goes no further by itself."""
         self._check_open()
-        self._watch()
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._watchers.setdefault(run_id, set()).add(future)
-        return future
+        return self._watching.changed(run_id, every)
 
     def forget(self, run_id: str, future: asyncio.Future[None]) -> None:
         """Nobody waits for this future any more."""
-        waiting = self._watchers.get(run_id)
-        if waiting is not None:
-            waiting.discard(future)
-            if not waiting:
-                del self._watchers[run_id]
+        self._watching.forget(run_id, future)
 
-    def left(self, run_id: str, error: JamError | None) -> None:
-        """A run is not looked after any more: it has ended, or `error` is why it cannot be driven here."""
-        self._attendants.pop(run_id, None)
-        if error is not None:
-            self._errors[run_id] = error
-        self.progressed(run_id)
-
-    def attendant(self, run_id: str) -> Attendant | None:
-        """Who looks after a run in this engine. Raises the JamError that ended the driving, if one did."""
-        error = self._errors.get(run_id)
+    def driver(self, run_id: str) -> Driver | None:
+        """Who drives a run in this engine. Raises the JamError that ended the driving, if one did."""
+        error = self._keeper.errors.get(run_id)
         if error is not None:
             raise error
-        return self._attendants.get(run_id)
+        return self._keeper.drivers.get(run_id)
 
-    def _watch(self) -> None:
-        """Follow what others write, from now on: what the caller reads next is newer than where this begins."""
-        if self._poller is None:
-            seen = self.store.changes()
-            self._poller = asyncio.ensure_future(self._poll(seen, self.store.activity(None)[1]))
+    def nobody_drives(self, run_id: str) -> bool:
+        """Whether a run has something to do, and no process that is known to live has its lease."""
+        summary = self.store.summary(run_id)
+        if summary.owner and not is_dead(summary.owner):
+            return False
+        return summary.status == "running" or bool(self.store.pending(run_id))
 
-    async def _poll(self, seen: int, position: int) -> None:
-        """Notice what other processes write. One cheap number says whether there is anything to look at."""
-        while True:
-            await asyncio.sleep(POLL_MS / 1000)
-            with suppress(JamError):
-                now = self.store.changes()
-                if now == seen:
-                    continue
-                moved, newest = self.store.activity(position)
-                mail = self.store.mail()
-                for run_id in moved | mail:
-                    attendant = self._attendants.get(run_id)
-                    if attendant is not None and (attendant.driver is None or run_id in mail):
-                        attendant.poke()
-                    self.progressed(run_id)
-                # Only now: what could not be read is looked for again.
-                seen, position = now, newest
+    def _noticed(self, run_id: str, mail: bool) -> None:
+        """Somebody wrote to a run."""
+        if mail or run_id not in self._keeper.drivers:
+            self._keeper.poke(run_id)
+        if mail and self._working_since is not None and self._nudge is not None:
+            self._nudge.set()
 
 
 def person(who: Person) -> dict[str, Any]:
@@ -565,12 +667,3 @@ def person(who: Person) -> dict[str, Any]:
         help = 'give a name or {"id": ..., "roles": [...]}, or a verify hook'
         raise JamError("JAMR006", f"{type(who).__name__} is no person", help)
     return {"id": "", **who}
-
-
-def _closed(row: QuestionRow) -> JamError:
-    how = {
-        "answered": f"{row.by or 'somebody'} answered it: {row.option}",
-        "expired": "nobody answered it in time",
-        "open": "it is open",
-    }.get(row.status, "the run went on without it")
-    return JamError("JAMR402", f"the question {row.id} is closed: {how}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,12 @@ from jamjet_dsl.kernel.model import ENDED, Event
 
 if TYPE_CHECKING:
     from jamjet_dsl.engine.engine import Engine
+    from jamjet_dsl.kernel.model import RunState
+    from jamjet_dsl.kernel.program import Program
+
+LOOK_MS = 50
+PATIENCE_MS = 3_000
+"""How often, and for how long, whoever cannot drive a run looks whether somebody else does."""
 
 
 class Run:
@@ -18,6 +25,8 @@ class Run:
     def __init__(self, engine: Engine, run_id: str) -> None:
         self._engine = engine
         self.id = run_id
+        self.left: tuple[Program, RunState] | None = None
+        """The run as its driver left it: who asks where it stands need not read its journal."""
 
     def __repr__(self) -> str:
         return f"Run({self.id!r})"
@@ -52,16 +61,25 @@ class Run:
         """Until the run ends, is parked, or only somebody outside can move it (a person, an event, or a timer that is
         further away than `patience_ms`). Raises the JamError that ended the driving, if one did.
 
-        A run that another process drives, and leaves in the middle, is taken over.
+        A run that another process drives, and leaves in the middle, is taken over. Raises JamError JAMR303 to 305 if
+        the run has something to do, its tools or models are not there, and no other process takes it up.
         """
         engine = self._engine
-        engine.look_after(self.id)
+        unable = engine.look_after(self.id)
+        looks = 0
         while True:
-            changed = engine.changed(self.id)
+            changed = engine.changed(self.id, every=False)
             try:
                 if self._is_still(patience_ms):
                     return engine.show(self.id)
-                await changed
+                if unable is None:
+                    await changed
+                    continue
+                # Somebody else may have what is missing here; nobody takes it up if nobody has.
+                await asyncio.wait([changed], timeout=LOOK_MS / 1000)
+                looks = looks + 1 if engine.nobody_drives(self.id) else 0
+                if looks * LOOK_MS >= PATIENCE_MS:
+                    raise unable
             finally:
                 engine.forget(self.id, changed)
 
@@ -70,9 +88,9 @@ class Run:
         engine = self._engine
         engine.look_after(self.id)
         while True:
-            changed = engine.changed(self.id)
+            changed = engine.changed(self.id, every=False)
             try:
-                engine.attendant(self.id)
+                engine.driver(self.id)
                 if engine.store.summary(self.id).status in ENDED:
                     return engine.show(self.id)
                 await changed
@@ -81,8 +99,8 @@ class Run:
 
     def _is_still(self, patience_ms: int) -> bool:
         engine = self._engine
-        attendant = engine.attendant(self.id)
-        if attendant is not None and attendant.driver is not None and not attendant.driver.at_rest:
+        driver = engine.driver(self.id)
+        if driver is not None and not driver.at_rest:
             return False
         summary = engine.store.summary(self.id)
         if summary.status in ENDED:

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import suppress
 from dataclasses import replace
 
-from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.engine.advance import Transition, standing
 from jamjet_dsl.engine.veil import Veil
 from jamjet_dsl.kernel.machine import apply
 from jamjet_dsl.kernel.model import Event
 from jamjet_dsl.kernel.program import Program
-from jamjet_dsl.kernel.state_json import encode
+from jamjet_dsl.kernel.state_json import FORMAT, encode
 from jamjet_dsl.ports import Batch, Draft, Lease, Snapshot, Store
 
 LEASE_MS = 15_000
+"""How long a lease lasts: a process that is stopped longer may find its runs taken over."""
 SNAPSHOT_EVERY = 200
 SNAPSHOT_AT_REST = 20
 """Events since the last snapshot after which the next is taken: while a run works, and when it comes to rest."""
-LOCKED_TRIES = 5
-"""How often a commit waits once more for a database that somebody else has locked."""
 
 
 def batch_of(veil: Veil | None, step: Transition, snapshot: Snapshot | None = None) -> Batch:
@@ -54,64 +51,47 @@ def _recoded(tree: object) -> bytes:
 class Journal:
     """One run's journal while its lease is held. `released` once the lease was given up."""
 
-    def __init__(self, store: Store, program: Program, lease: Lease, veil: Veil | None, seq: int) -> None:
+    def __init__(
+        self, store: Store, program: Program, lease: Lease, veil: Veil | None, seq: int, lease_ms: int = LEASE_MS
+    ) -> None:
         self.released = False
+        self.lease = lease
         self._store = store
         self._program = program
-        self._lease = lease
+        self._lease_ms = lease_ms
         self._veil = veil
         self._snapshot_seq = seq
 
     @property
     def renew_at_ms(self) -> int:
         """When the lease should be renewed: long before it is over."""
-        return self._lease.expires_at_ms - LEASE_MS * 2 // 3
+        return self.lease.expires_at_ms - self._lease_ms * 2 // 3
 
     def renew(self, now_ms: int) -> None:
         """Keep the lease if it is time to. Raises JamError JAMR206 if it was lost."""
         if now_ms >= self.renew_at_ms:
-            self._lease = self._store.renew(self._lease, LEASE_MS, now_ms)
+            self.lease = self._store.renew(self.lease, self._lease_ms, now_ms)
 
-    def commit(
+    def prepare(
         self,
-        after: int,
         step: Transition,
         now_ms: int,
         consumed: tuple[int, ...] = (),
         *,
         rest: bool = False,
         release: bool = False,
-    ) -> None:
-        """Write a transition that follows event `after`. A snapshot that is due becomes part of it.
-
-        Raises KeyConflict, and JamError JAMR1xx or JAMR206; nothing is written then.
-        """
+    ) -> Batch:
+        """What has to be written for a transition. A snapshot that is due becomes part of it."""
         snapshot = None if step.ended else self._snapshot(step, now_ms, SNAPSHOT_AT_REST if rest else SNAPSHOT_EVERY)
-        if step.drafts or consumed or release:
-            batch = batch_of(self._veil, step, snapshot)._replace(consumed=consumed, release=release)
-            self._append(after, batch)
+        return batch_of(self._veil, step, snapshot)._replace(consumed=consumed, release=release)
+
+    def written(self, step: Transition, batch: Batch) -> None:
+        """The batch is in the store."""
         if self._veil is not None:
             self._veil.unsaved.clear()
-        if snapshot is not None:
+        if batch.snapshot is not None:
             self._snapshot_seq = step.state.seq
-        self.released = self.released or release
-
-    def release(self) -> None:
-        """Give the lease up, if it is still ours."""
-        if not self.released:
-            self.released = True
-            with suppress(JamError):
-                self._store.release(self._lease)
-
-    def _append(self, after: int, batch: Batch) -> None:
-        for left in reversed(range(LOCKED_TRIES)):
-            try:
-                self._store.append(self._lease, after, batch)
-                return
-            except JamError as error:
-                # An outcome is in our hands: it is worth more waiting than the store is patient for.
-                if error.code != "JAMR103" or not left:
-                    raise
+        self.released = self.released or batch.release
 
     def _snapshot(self, step: Transition, now_ms: int, every: int) -> Snapshot | None:
         """The state as it is, and after it the chained event that holds the digest of what is stored."""
@@ -121,7 +101,7 @@ class Journal:
         if self._veil is not None:
             self._veil.learn(state)
         data = hide_state(self._veil, encode(state))
-        body = {"state_digest": hashlib.sha256(data).hexdigest(), "of": state.seq}
+        body = {"state_digest": hashlib.sha256(data).hexdigest(), "of": state.seq, "form": FORMAT}
         at_ms = max(now_ms, state.now_ms)
         step.drafts.append(Draft(at_ms, "snapshot", body))
         step.state = apply(self._program, state, Event(state.run_id, state.seq + 1, at_ms, "snapshot", body))

@@ -77,8 +77,8 @@ def load_state(store: Store, program: Program, run_id: str, veil: Veil | None) -
         rest = list(store.history(run_id, after=snapshot.seq))
         state = _trusted(snapshot.state, rest, veil)
         if state is not None:
-            return _fold_on(program, state, rest, veil)
-    return _fold_on(program, initial(run_id), store.history(run_id), veil)
+            return _fold_on(store, program, state, rest, veil)
+    return _fold_on(store, program, initial(run_id), store.history(run_id), veil)
 
 
 def rebuild(store: SqliteStore, run_id: str) -> None:
@@ -86,19 +86,39 @@ def rebuild(store: SqliteStore, run_id: str) -> None:
 
     Raises JamError JAMR107 for a journal that does not fit its hashes, JAMR201 for an unknown run.
     """
-    first = next(store.history(run_id)).body
-    program = Program.of(pinned(store, first["definition"], first["source"]).compiled.definition)
+    pin = next(store.history(run_id)).body
+    for event in store.history(run_id):
+        pin = event.body["to"] if event.kind == "migrated" else pin
+    program = _program(store, pin)
     veil = load_veil(store, program, run_id)
-    state = _fold_on(program, initial(run_id), store.history(run_id), veil)
+    state = _fold_on(store, program, initial(run_id), store.history(run_id), veil)
     step = Transition(state, awaits=[c for c in decide(program, state) if isinstance(c, Await)])
     store.rebuild(run_id, batch_of(veil, step).standing)
 
 
-def _fold_on(program: Program, state: RunState, events: Iterable[Event], veil: Veil | None) -> RunState:
+def _fold_on(store: Store, program: Program, state: RunState, events: Iterable[Event], veil: Veil | None) -> RunState:
+    """The fold of what follows a state. `program` is the one that the run has now: what was journaled before it was
+    migrated is folded with the one that it had then."""
+    if isinstance(events, list):
+        moved = next((event for event in events if event.kind == "migrated"), None)
+        current = program if moved is None else _program(store, moved.body["from"])
+    else:
+        current = program
     for event in events:
+        if event.kind == "migrated":
+            current = _program(store, event.body["to"], program)
+        elif event.seq == 1:
+            current = _program(store, event.body, program)
         known = event if veil is None else replace(event, body=veil.reveal(event.body))
-        state = apply(program, state, known)
+        state = apply(current, state, known)
     return state
+
+
+def _program(store: Store, pin: dict[str, str], known: Program | None = None) -> Program:
+    """The program that an event names; `known` if that is it."""
+    if known is not None and known.digest == pin["definition"]:
+        return known
+    return Program.of(pinned(store, pin["definition"], pin["source"]).compiled.definition)
 
 
 def _trusted(data: bytes, rest: list[Event], veil: Veil | None) -> RunState | None:

@@ -25,7 +25,7 @@ from jamjet_dsl.ports import Draft, Erasable
 
 _VALUE_FIELDS = frozenset(
     {"input", "set", "args", "result", "output", "prompt", "given", "text", "show", "form", "call", "payload", "items"}
-    | {"undo", "why", "message", "waiting_for"}
+    | {"undo", "why", "message", "waiting_for", "whole"}
 )
 """The fields of events that hold what programs compute with; the others are the journal's own."""
 _MARK = re.compile("‹redacted ([0-9a-f]{64})›")

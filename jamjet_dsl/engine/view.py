@@ -38,6 +38,9 @@ class RunView:
     owner: str
     origin: dict[str, Any] | None = None
     """Of a fork: the `run` and `seq` that it goes on after, and whether it is `live`."""
+    frames: tuple[dict[str, Any], ...] = ()
+    """What is at work inside the state: branches, items, child agents, a rollback. Each with `path`, `kind`, `state`,
+    `phase` and `since_ms`."""
 
     def as_json(self) -> dict[str, Any]:
         """All fields, for `--format json`."""
@@ -72,7 +75,21 @@ def view_of(summary: RunSummary, program: Program, state: RunState, veil: Veil |
         summary.last_seq,
         summary.owner,
         state.origin,
+        tuple(_inside(program, state)),
     )
+
+
+def _inside(program: Program, state: RunState) -> Iterator[dict[str, Any]]:
+    for path in sorted(state.frames):
+        frame = state.frames[path]
+        if frame.parent is not None and frame.phase != "ended":
+            yield {
+                "path": path,
+                "kind": frame.kind,
+                "state": program.label(frame),
+                "phase": frame.phase,
+                "since_ms": frame.entered_ms,
+            }
 
 
 def _plain(tree: Any) -> Any:

@@ -27,6 +27,8 @@ from jamjet_dsl.ports import STANDARD_ERRORS, ToolContext, ToolError
 from jamjet_dsl.tools.threads import Threads
 
 Function = Callable[..., Any]
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+"""What Python code gets as it is."""
 
 
 def by_name(tools: Mapping[str, Function] | Iterable[Function]) -> dict[str, Function]:
@@ -89,6 +91,11 @@ def _import_file(name: str, path: Path, folder: Path | None) -> ModuleType:
 
     While the module is imported its folder is first on the path, for its own imports; afterwards it stays there as
     the last one, for imports that its functions make when they are called.
+
+    Only the module that a program names is kept apart in this way. What it imports itself from its folder
+    (`import helpers`) goes by its plain name, as everywhere in Python: two programs in one process whose tools import
+    different modules of one name get the one that was imported first. Give such helpers names of their own, or make
+    them a package.
     """
     real = path.resolve()
     unique = f"_jam_{hashlib.sha256(str(real).encode()).hexdigest()[:16]}_{name.replace('.', '_')}"
@@ -152,7 +159,7 @@ class PythonTools:
         Where it waits for a free thread, it begins only if it is still `wanted` then; else it is cancelled.
         """
         bound = self._bind(call.tool)
-        given = {name: to_python(value) for name, value in call.args.items()}
+        given = {name: v if type(v) in _PLAIN else to_python(v) for name, v in call.args.items()}
         if bound.context is not None:
             given[bound.context] = context
         try:
@@ -228,9 +235,9 @@ def to_python(value: Any) -> Any:
     microsecond), money as `jamjet_dsl.Money`, decimals as Decimal, records as dicts. Nothing is shared with the run."""
     match value:
         case list():
-            return [to_python(item) for item in value]
+            return [item if type(item) in _PLAIN else to_python(item) for item in value]
         case dict():
-            return {of_key(key): to_python(item) for key, item in value.items()}
+            return {of_key(k): item if type(item) in _PLAIN else to_python(item) for k, item in value.items()}
         case Duration():
             return datetime.timedelta(microseconds=value.ns // 1000)
         case Timestamp():

@@ -147,7 +147,7 @@ async def test_many_runs_share_one_loop(tmp_path: Path) -> None:
         return a + b
 
     async with Engine(tmp_path / "t.db", tools={"add": slow}) as jam:
-        runs = [await jam.start(adder(), {"a": n, "b": 1}) for n in range(50)]
+        runs = await asyncio.gather(*(jam.start(adder(), {"a": n, "b": 1}) for n in range(50)))
         views = await asyncio.gather(*(run.wait() for run in runs))
     assert [view.output for view in views] == [{"total": n + 1} for n in range(50)]
     assert most > 20

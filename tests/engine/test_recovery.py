@@ -120,7 +120,7 @@ async def test_from_every_commit_on_the_run_ends_alike(monkeypatch: pytest.Monke
         await jam.answer("t", "approve", by="olga")
         expected = (await run.wait()).output
     assert expected == {"receipt": "paid 3", "booking": "booked 3", "by": "olga"}
-    assert len(store.copies) > 8
+    assert len(store.copies) >= 8
     for parts, then in store.copies:
         later = MemoryStore()
         later.__dict__.update(copy.deepcopy(parts))

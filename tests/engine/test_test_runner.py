@@ -149,12 +149,12 @@ def test_an_agent_that_uses_what_is_not_executed_yet_is_refused() -> None:
     program = compile_text("""
 tool one(x: int) -> int { effect reads }
 agent a {
-  output xs: list<int>
+  output n: int
   budget { steps 9  exceeded -> over }
-  policy { allow one }
-  start state all { each q in [1, 2] { call one(q) on error any skip } as xs  -> done }
-  final done { xs = xs }
-  failed over { xs = [] }
+  policy { allow one  limit one 3 calls per principal per day }
+  start state only { call one(1) as n  -> done  on error any -> over }
+  final done { n = n }
+  failed over { n = 0 }
 }
 test "t" for a { mock one returns 1  expect state == done }
 """)

@@ -1,0 +1,58 @@
+"""Which question is meant, and how one that is closed was closed."""
+
+from __future__ import annotations
+
+from jamjet_dsl.diagnostics.errors import JamError
+from jamjet_dsl.ports import QuestionRow, Store
+
+
+def find_question(store: Store, name: str) -> QuestionRow:
+    """The question with this id, or the only open one of the run with this id. A whole id is worth more than the
+    beginning of one: an answer must never reach a question that nobody meant.
+
+    Raises JamError: JAMR401 for none, JAMR402 where they are closed, JAMR202 where `name` may mean several.
+    """
+    found, run_id, several = None, "", None
+    try:
+        found = store.find_question(name)
+    except JamError as error:
+        if error.code not in ("JAMR401", "JAMR202"):
+            raise
+        several = error if error.code == "JAMR202" else None
+    if found is not None and found.id == name:
+        return found
+    try:
+        run_id = store.find(name)
+    except JamError as error:
+        if error.code not in ("JAMR201", "JAMR202"):
+            raise
+        several = several or (error if error.code == "JAMR202" else None)
+    if run_id != name:
+        if several is not None:
+            raise several
+        if found is not None and run_id not in ("", found.run_id):
+            both = (f"the question {found.id}", f"the run {run_id}")
+            raise JamError("JAMR202", f"a question and a run start with {name!r}", details=both)
+        if found is not None:
+            return found
+        if not run_id:
+            raise JamError("JAMR401", f"there is no question or run {name!r}")
+    rows = store.questions(run_id)
+    if len(rows) > 1:
+        raise JamError("JAMR202", f"the run {run_id} has several open questions", details=tuple(r.id for r in rows))
+    if not rows:
+        known = store.questions(run_id, status=None)
+        if known:
+            raise closed(known[-1])
+        raise JamError("JAMR401", f"the run {run_id} has no open question")
+    return rows[0]
+
+
+def closed(row: QuestionRow) -> JamError:
+    """What is said about a question that takes no answer any more."""
+    how = {
+        "answered": f"{row.by or 'somebody'} answered it: {row.option}",
+        "expired": "nobody answered it in time",
+        "open": "it is open",
+    }.get(row.status, "the run went on without it")
+    return JamError("JAMR402", f"the question {row.id} is closed: {how}")
