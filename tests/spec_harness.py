@@ -14,6 +14,10 @@ something about it:
 A line `//// file: x.jam` in a `jam` block begins a file of that name; the first one is checked and may import the
 others. It is not part of the file: lines count from the one after it.
 
+A line `//// run: {"input": {…}, "after": "2h"}` says that the second file is the next version of the first: a run of
+the first is driven until it rests (every tool gives some value of its type), and what stands against moving it to the
+second after that time is found beside the rest, at the state it is in.
+
 `JAM_UPDATE=1` writes what was found into the blocks instead of comparing, which is to be reviewed as any change.
 """
 
@@ -25,12 +29,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jamjet_dsl import compiler
+from jamjet_dsl import Engine, compiler
 from jamjet_dsl.diagnostics.model import Diagnostic
 from jamjet_dsl.diagnostics.render import render
+from jamjet_dsl.store.memory import MemoryStore
 from jamjet_dsl.syntax.format import format_source
 
 _FENCE = re.compile(r"^(`{3,})\s*(\w*)\s*$")
+_RUN = re.compile(r"^////\s*run:\s*(\{.*\})\s*$", re.MULTILINE)
 _FILE = re.compile(r"^////\s*file:\s*(\S+)\s*$")
 EXPECTATIONS = ("diagnostics", "definition", "trace", "mermaid", "formatted", "human")
 
@@ -106,7 +112,7 @@ def files_of(text: str) -> dict[str, str]:
             if rows:
                 files[name] = "".join(rows)
             name, rows = match[1], []
-        else:
+        elif not _RUN.match(line):
             rows.append(line)
     return {**files, name: "".join(rows)}
 
@@ -115,7 +121,46 @@ def check(text: str) -> list[Diagnostic]:
     """The findings about the program of a block."""
     files = files_of(text)
     main = next(iter(files))
-    return compiler.check_text(files[main], main, files)
+    run = _RUN.search(text)
+    found = compiler.check_text(files[main], main, files)
+    return found if run is None else [*found, *_moved(files, json.loads(run[1]))]
+
+
+def _moved(files: dict[str, str], run: dict[str, Any]) -> list[Diagnostic]:
+    """What stands against moving a run of the first program to the second."""
+    import asyncio
+
+    from jamjet_dsl.engine.migrate import migrate
+    from jamjet_dsl.kernel.values import parse_duration
+    from jamjet_dsl.source import SourceFile, Span
+    from tests.engine.test_migrate import Clock
+
+    main, other = list(files)[:2]
+    old, new = (compiler.compile_text(files[name], name, files=files) for name in (main, other))
+    store, clock = MemoryStore(), Clock()
+    asyncio.run(_rest(store, clock, old, run.get("input", {})))
+    later = clock.now + parse_duration(run.get("after", "0")).ns // 1_000_000
+    verdict = migrate(store, "run", new, owner="spec", now_ms=later, dry_run=True)
+    place = old.spans[f"{old.definition.main}/{verdict.state}"]
+    start = sum(len(line) for line in files[main].splitlines(keepends=True)[: place.line - 1]) + place.column - 1
+    span = Span(SourceFile(main, files[main]), start, start + 1)
+    return [Diagnostic(reason.code, reason.message, span) for reason in verdict.reasons]
+
+
+async def _rest(store: MemoryStore, clock: Any, program: Any, given: dict[str, Any]) -> None:
+    some: dict[str, Any] = {"string": "x", "int": 1, "bool": True}
+
+    def tool(kind: str) -> Callable[..., Any]:
+        async def call(*args: Any, **named: Any) -> Any:
+            return some[kind]
+
+        return call
+
+    tools = {
+        name: tool(found.result.kind if found.result else "bool") for name, found in program.definition.tools.items()
+    }
+    async with Engine(store, tools=tools, clock=clock) as jam:
+        await (await jam.start(program, given, id="run")).wait()
 
 
 def found(case: Case, block: Block) -> str:

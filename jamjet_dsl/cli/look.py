@@ -64,6 +64,7 @@ def runs_command(ctx: click.Context, wanted: tuple[str, ...], form: str) -> int:
     for row in rows:
         waiting = "; ".join(waits(w) for w in row.waiting_for)
         line = f"{row.run_id}  {row.agent}  {status(row.status)}  {row.state}"
+        line += f"  (fork of {row.parent})" if row.parent else ""
         click.echo(
             f"{line}  {click.style(f'{ago(max(0, now - row.updated_ms))} ago', dim=True)}"
             + (f"  {plain(waiting)}" if waiting else "")
@@ -88,6 +89,13 @@ def show_command(ctx: click.Context, run_id: str, form: str) -> int:
         f"  agent {view.agent}  definition {view.definition[:12]}  {view.last_seq} events"
         f"  started {when(view.created_ms)}"
     )
+    if view.origin is not None:
+        calls = "its calls are made" if view.origin["live"] else "its calls are off"
+        click.echo(f"  fork of {view.origin['run']} after event {view.origin['seq']}, {calls}")
+    for frame in view.frames:
+        click.echo(
+            f"  {frame['kind']} {frame['path']}  {frame['state']}  {frame['phase']}, since {when(frame['since_ms'])}"
+        )
     for title, values in (("input", view.input), ("variables", view.vars)):
         if values:
             click.echo(f"  {title}")
@@ -107,11 +115,15 @@ def history_command(ctx: click.Context, run_id: str, follow: bool, form: str) ->
     from dataclasses import asdict
 
     from jamjet_dsl.cli.timeline import Timeline
+    from jamjet_dsl.engine.loading import pinned
     from jamjet_dsl.kernel.model import ENDED
 
     with opened(ctx) as (jam, _db):
         run_id = jam.run(run_id).id
-        timeline = Timeline(jam.program(run_id).definition)
+        store = jam.store
+        timeline = Timeline(
+            jam.program(run_id).definition, lambda digest, source: pinned(store, digest, source).compiled.definition
+        )
         after = 0
         while True:
             # Asked before the journal is read: what a run appends when it ends is then in what is read.

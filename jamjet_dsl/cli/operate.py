@@ -120,6 +120,7 @@ def retry_command(
 @click.argument("run_id", metavar="ID")
 @click.option("--happened", metavar="JSON|@F", help="It happened, with this result.")
 @click.option("--did-not-happen", "did_not", is_flag=True, help="It did not happen.")
+@click.option("--call", "cmd", metavar="CALL", help="Which call, where several are in doubt: `jam show` names them.")
 @click.option("--by", metavar="WHO", help="Who found out, for the journal.")
 @note_option
 @detach_option
@@ -128,8 +129,8 @@ def retry_command(
 @db_option
 @click.pass_context
 def settle_command(
-    ctx: click.Context, run_id: str, happened: str | None, did_not: bool, by: str | None, note: str | None,
-    detach: bool, script: str | None, form: str,
+    ctx: click.Context, run_id: str, happened: str | None, did_not: bool, cmd: str | None, by: str | None,
+    note: str | None, detach: bool, script: str | None, form: str,
 ) -> int:  # fmt: skip
     """Say whether a call in doubt happened. It is journaled who said so and why: --by and --note are required."""
     if (happened is not None) == did_not:
@@ -137,7 +138,9 @@ def settle_command(
     if not by or not note:
         raise click.UsageError("say who found out and how: --by WHO --note TEXT")
     result = read_json(happened, "--happened") if happened is not None else None
-    return _move(ctx, form, script, detach, lambda jam: jam.settle(run_id, not did_not, result, by=by, note=note))
+    return _move(
+        ctx, form, script, detach, lambda jam: jam.settle(run_id, not did_not, result, by=by, note=note, cmd=cmd)
+    )
 
 
 @click.command("cancel")

@@ -33,6 +33,15 @@ _COMMANDS = {
 }
 """How the operator's moves are typed, where it is more than the word and the run."""
 
+
+def _move(command: str, run_id: str) -> str:
+    """An operator's move as it is typed. `settle --call CALL` names one of several calls in doubt."""
+    words = command.split(" ")
+    named = f" --call '{words[2]}'" if words[1:2] == ["--call"] else ""
+    plain_command = f"{words[0]} {words[3]}" if named else command
+    return _COMMANDS.get(plain_command, f"{plain_command} {{id}}").format(id=run_id) + named
+
+
 _REDACTED = re.compile("‹redacted [0-9a-f]{64}›")
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -132,8 +141,8 @@ def complete(jam_: Engine, view: RunView, db: str) -> RunView:
             case "question":
                 items.append({**item, **question(jam_.store.find_question(item["id"]).body)})
             case "operator":
-                moves = (_COMMANDS.get(c, f"{c} {{id}}") for c in item.get("commands", ()))
-                items.append({**item, "commands": [jam(db, move.format(id=view.run_id)) for move in moves]})
+                moves = (_move(command, view.run_id) for command in item.get("commands", ()))
+                items.append({**item, "commands": [jam(db, move) for move in moves]})
             case _:
                 items.append(dict(item))
     return replace(view, waiting_for=tuple(items))
@@ -213,6 +222,11 @@ def question_lines(item: Mapping[str, Any]) -> list[str]:
 
 def _continue(command: str) -> str:
     return f"  {click.style('continue with', dim=True)}  {command}"
+
+
+def counted(number: int, what: str) -> str:
+    """`1 event`, `2 events`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def ago(ms: int) -> str:

@@ -1,0 +1,248 @@
+"""`jam history` of what runs in several frames, `jam replay`, `fork`, `migrate`, `prune`."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Jam
+from tests.cli.programs import LOOK, PAY
+
+INPUT = '{"to": "Ada", "amount": "5.00 USD"}'
+
+FRAMES = """\
+tool find(q: string) -> string { via python "find_tools:find"  effect reads  cost $0.01  raises Gone }
+tool book(q: string) -> string { via python "find_tools:book"  effect writes  key q  undo back(result) }
+tool back(id: string) -> string { via python "find_tools:back"  effect writes  key id }
+agent trip version 1 {
+  input  qs: list<string> 0..9
+  output n: int
+  var    n: int = 0
+  budget { steps 40  cost $9  exceeded -> over }
+  policy { allow find, book, back }
+  on error any -> rollback
+  on in_doubt -> over
+  start parallel both {
+    branch left as a or "none" { call find("left") on error Gone skip }
+    branch right as b or "-" { call book("r") on in_doubt skip }
+    join all
+    on join -> items
+    on error JoinFailed -> rollback
+  }
+  state items {
+    each q in qs, 2 at once { call find(q) on error Gone skip } as found
+    set n = size(found)
+    when n > 1 -> rollback
+    otherwise -> over
+  }
+  state rollback { undo all -> done }
+  final done { n = n }
+  failed over { n = 0 }
+}
+"""
+TOOLS = """\
+class Gone(Exception):
+    pass
+
+def find(q):
+    if q == "bad":
+        raise Gone("no such thing")
+    return q * 2
+
+def book(q):
+    return "b" + q
+
+def back(id):
+    return "ok"
+"""
+
+
+@pytest.fixture
+def paid(jam: Jam, pay: Path) -> str:
+    """A run that was approved and has paid."""
+    assert jam("run", "pay.jam", "--input", INPUT, "--id", "r1").code == 4
+    assert jam("answer", "r1", "approve", "--by", "olga").code == 0
+    return "r1"
+
+
+def seq(jam: Jam, run: str, kind: str) -> int:
+    return next(e["seq"] for e in jam("history", run, "--format", "json").lines if e["kind"] == kind)
+
+
+def test_the_timeline_indents_what_happens_inside_and_says_why(jam: Jam, tmp_path: Path) -> None:
+    (tmp_path / "a.jam").write_text(FRAMES)
+    (tmp_path / "find_tools.py").write_text(TOOLS)
+    assert jam("run", "a.jam", "--input", '{"qs": ["a", "bad", "c"]}', "--id", "t").code == 0
+    told = jam("history", "t").out
+    for part in (
+        "┌ branches left, right",
+        "│ left: → find(q: left)",
+        "│ left: ✓ find: leftleft",
+        "($0.01)",
+        "│ right is done: br",
+        "both ─(join)→ items",
+        "┌ 3 items",
+        "│ item 2: ✗ find: Gone: no such thing",
+        "│ item 2 is skipped",
+        '└ ["aa", "cc"]',
+        "items ─(n > 1; n = 2)→ rollback",
+        "┌ undoes what can be taken back",
+        "│ undo 1: → back(id: br)",
+        "completed in done",
+    ):
+        assert part in told, f"{part}\n{told}"
+    numbers = [int(line.split()[0]) for line in told.splitlines()]
+    assert numbers == sorted(set(numbers))
+    assert jam("replay", "t").code == 0
+
+
+def test_the_timeline_says_who_chose_and_which_error_led_on(jam: Jam, paid: str, tmp_path: Path) -> None:
+    assert "review ─(approve by olga)→ go" in jam("history", paid).out
+    (tmp_path / "no_tools.py").write_text(
+        "class Refused(Exception):\n  pass\ndef pay(to, amount): raise Refused('no')\n"
+    )
+    (tmp_path / "no.jam").write_text(PAY.replace("pay_tools", "no_tools"))
+    jam("run", "no.jam", "--input", INPUT, "--id", "r2")
+    jam("answer", "r2", "approve", "--by", "olga")
+    told = jam("history", "r2").out
+    assert "✗ pay: Refused: no" in told
+    assert "go ─(error Refused)→ failed_run" in told
+
+
+def test_replay_proves_a_run_or_names_what_disagrees(jam: Jam, paid: str, tmp_path: Path) -> None:
+    said = jam("replay", paid)
+    assert said.code == 0
+    assert "run r1 replays: 8 events, completed in paid" in said.out
+    assert jam("replay", paid, "--format", "json").json["proven"] is True
+    other = _reseal(tmp_path / "jam.db", "moved", '"to":"go"', '"to":"declined"')
+    said = jam("replay", paid)
+    line = PAY.split("\n").index("    on approve -> go") + 1
+    assert said.code == 1, said
+    assert f"run r1 does not replay: event {other} in state review (pay.jam:{line})" in said.out
+    assert "it is decided differently: to" in said.out
+    assert '{"to": "go"}' in said.out
+    assert '{"to": "declined"}' in said.out
+    found = jam("replay", paid, "--format", "json").json["disagreement"]
+    assert (found["seq"], found["state"], found["fields"]) == (other, "review", ["to"])
+    assert jam("replay", "nobody").code == 2
+
+
+def _reseal(path: Path, kind: str, old: str, new: str) -> int:
+    """Changes one event in the database as somebody would who can compute every hash anew; gives its number."""
+    from jamjet_dsl.ports import Draft
+    from jamjet_dsl.store.chain import GENESIS, seal
+    from jamjet_dsl.store.sqlite import SqliteStore
+
+    store = SqliteStore(path)
+    events = list(store.history("r1"))
+    store.close()
+    changed = next(e.seq for e in events if e.kind == kind)
+    drafts = []
+    for e in events:
+        text = json.dumps(e.body, ensure_ascii=False, separators=(",", ":"))
+        drafts.append(Draft(e.at_ms, e.kind, json.loads(text.replace(old, new) if e.seq == changed else text)))
+    sealed = seal("r1", 0, GENESIS, drafts)
+    with sqlite3.connect(path) as raw:
+        (run,) = raw.execute("SELECT run FROM runs WHERE run_id = 'r1'").fetchone()
+        columns = [row[1] for row in raw.execute("PRAGMA table_info(events)")]
+        for event, body in sealed:
+            raw.execute("UPDATE events SET body = ? WHERE run = ? AND seq = ?", (body, run, event.seq))
+            if "hash" in columns:
+                raw.execute(
+                    "UPDATE events SET hash = ? WHERE run = ? AND seq = ? AND hash IS NOT NULL",
+                    (bytes.fromhex(event.hash), run, event.seq),
+                )
+        if "head" in [row[1] for row in raw.execute("PRAGMA table_info(runs)")]:
+            raw.execute("UPDATE runs SET head = ? WHERE run = ?", (bytes.fromhex(sealed[-1].event.hash), run))
+        raw.execute("DELETE FROM snapshots")
+    return changed
+
+
+def test_a_fork_says_what_the_original_said(jam: Jam, paid: str, tmp_path: Path) -> None:
+    calls = (tmp_path / "calls").read_text()
+    at = seq(jam, paid, "asked") - 1
+    said = jam("fork", paid, "--at", at, "--id", "f1")
+    assert said.code == 4, said
+    assert "calls are off, 1 recorded outcome" in said.err
+    assert "continue with" in said.out
+    said = jam("answer", "f1", "approve", "--by", "otto")
+    assert said.code == 0, said
+    assert "paid 5.00 USD" in said.out
+    assert (tmp_path / "calls").read_text() == calls
+    assert f"fork of r1 after event {at}, its calls are off" in jam("show", "f1").out
+    assert jam("show", "f1", "--format", "json").json["origin"]["run"] == "r1"
+    assert f"forked from r1 after event {at}, its calls are off" in jam("history", "f1").out
+    assert "fork of r1" in next(line for line in jam("runs").out.splitlines() if line.startswith("f1"))
+    assert jam("replay", "f1").code == 0
+
+
+def test_a_live_fork_is_refused_where_it_would_repeat(jam: Jam, paid: str, tmp_path: Path) -> None:
+    at = seq(jam, paid, "answered")
+    said = jam("fork", paid, "--at", at, "--live")
+    assert said.code == 2
+    assert "JAMR410" in said.err
+    assert 'pay(to: "Ada", amount: "5.00 USD")' in said.err
+    assert len(jam("runs", "--format", "json").lines) == 1
+    said = jam("fork", paid, "--at", at, "--live", "--allow-repeat", "--id", "f1")
+    assert said.code == 0, said
+    assert (tmp_path / "calls").read_text().count("Ada") == 2
+
+
+def test_a_fork_of_changed_variables_is_parked_where_it_calls_something_new(
+    jam: Jam, tmp_path: Path, pay: Path
+) -> None:
+    loop = LOOK.replace("  start", "  var most: int = 1\n  start").replace(
+        "-> done", "when most > 1 -> new\n    -> done", 1
+    )
+    new = '  state new { call pay(to + "!", amount) as receipt  -> done }\n  final'
+    (tmp_path / "a.jam").write_text(loop.replace("  final", new))
+    said = jam("run", "a.jam", "--input", INPUT, "--id", "l")
+    assert said.code == 0, said
+    said = jam("fork", "l", "--at", 1, "--set", "most=2", "--id", "f")
+    assert said.code == 4, said
+    assert "calls are off in this fork, and `pay` was not called with these arguments" in said.out
+    assert jam("replay", "f").code == 0
+    assert (tmp_path / "calls").read_text().count("\n") == 1
+    assert jam("fork", "l", "--at", 1, "--set", "most").code == 2
+    assert jam("fork", "l", "--at", 1, "--set", 'most="x"').code == 2
+    assert jam("fork", "l", "--at", 99).code == 2
+
+
+def test_migrate_lists_a_verdict_per_run_and_moves_what_fits(jam: Jam, pay: Path, tmp_path: Path) -> None:
+    jam("run", "pay.jam", "--input", INPUT, "--id", "r1")
+    jam("run", "pay.jam", "--input", INPUT, "--id", "r2")
+    (tmp_path / "new.jam").write_text(PAY.replace("version 1", "version 2").replace("timeout 20m", "timeout 40m"))
+    dry = jam("migrate", "--all", "--to", "new.jam", "--dry-run", "--format", "json")
+    assert dry.code == 0, dry
+    assert [(v["run_id"], v["compatible"], v["moved"]) for v in dry.lines] == [("r1", True, False), ("r2", True, False)]
+    said = jam("migrate", "r1", "--to", "new.jam", "--by", "olga", "--note", "more time")
+    assert said.code == 0, said
+    assert "r1  waiting in review  moved" in said.out
+    assert "moved to program" in jam("history", "r1").out
+    (tmp_path / "other.jam").write_text(PAY.replace("version 1", "version 2").replace("review", "check"))
+    said = jam("migrate", "r2", "--to", "other.jam")
+    assert said.code == 1
+    assert "JAM802" in said.out
+    assert jam("migrate", "--to", "new.jam").code == 2
+    assert jam("answer", "r1", "approve", "--by", "olga").code == 0
+    assert jam("answer", "r2", "approve", "--by", "olga").code == 0
+    assert jam("replay", "r1").code == 0
+    assert jam("explain", "JAM802").code == 0
+
+
+def test_prune_deletes_what_has_ended_and_says_what(jam: Jam, paid: str, tmp_path: Path) -> None:
+    jam("run", "pay.jam", "--input", INPUT, "--id", "r2")
+    assert jam("prune").code == 2
+    assert jam("prune", "--older-than", "soon").code == 2
+    assert jam("prune", "--status", "waiting").code == 2
+    assert jam("prune", "--older-than", "1h").out == ""
+    dry = jam("prune", "--keep", 0, "--dry-run", "--format", "json")
+    assert [(row["run_id"], row["deleted"]) for row in dry.lines] == [("r1", False)]
+    said = jam("prune", "--keep", 0)
+    assert said.out.startswith("r1  payer  completed")
+    assert "1 run deleted" in said.err
+    assert [row["run_id"] for row in jam("runs", "--format", "json").lines] == ["r2"]
+    assert jam("run", "pay.jam", "--input", INPUT, "--id", "r1").code == 2
