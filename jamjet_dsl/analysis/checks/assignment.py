@@ -191,7 +191,7 @@ class Assignment:
                         continue
                     before = known.get(edge.target, -1)
                     after = before & (here | self.gain(edge))
-                    if after != before:
+                    if after != before or edge.target not in known:
                         known[edge.target] = after
                         changed = True
         return known
