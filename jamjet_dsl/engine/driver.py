@@ -378,7 +378,9 @@ class Driver:
         self.step, self.state = step, step.state
         if begin:
             for command in step.effects.values():
-                self._flights.start(command)
+                # While a run is parked nothing begins: what the journal says has begun already is all that is started.
+                if step.state.parked is None or command.id in step.state.intents:
+                    self._flights.start(command)
         if decided:
             self._flights.keep_only(step.effects)
         self._world.progressed(self.run_id, self.at_rest)

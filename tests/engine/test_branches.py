@@ -138,3 +138,76 @@ async def test_one_item_that_times_out_leaves_the_others_in_flight() -> None:
         await clock.advance(0)
         await clock.advance(31_000)
         assert (await run.wait()).output == {"sums": [0]}
+
+
+PARKING = """
+tool look(n: int) -> int { effect reads }
+tool put(n: int) -> int { effect writes }
+agent parking {
+  input  zero: int
+  output n: int
+  budget { steps 100  exceeded -> over }
+  policy { allow look  allow put }
+  on in_doubt -> over
+  start parallel gather {
+    branch a1 as a { state s { on error any yields 1 / zero  yields 1 / zero } }
+    branch b1 as b { call look(2) }
+    join all
+    on join -> done
+    on error any -> over
+  }
+  final done { n = a + b }
+  failed over { n = 0 }
+}
+"""
+
+
+async def test_nothing_begins_in_a_branch_while_another_has_parked_the_run() -> None:
+    called: list[int] = []
+
+    async def look(n: int) -> int:
+        called.append(n)
+        return n
+
+    async with Engine(MemoryStore(), tools={"look": look, "put": look}) as jam:
+        run = await jam.start(compile_text(PARKING), {"zero": 0})
+        view = await run.wait()
+        assert view.status == "parked"
+        await asyncio.sleep(0)
+        assert called == []
+        assert [(f["path"], f["phase"]) for f in view.frames] == [("gather@1/a1", "leave"), ("gather@1/b1", "enter")]
+
+
+ONE_KEY = """
+tool put(n: int) -> int { effect writes  key run.id }
+agent one_key {
+  output n: int
+  budget { steps 100  exceeded -> over }
+  policy { allow put }
+  on in_doubt -> over
+  start parallel gather {
+    branch a1 as a or 0 { call put(1) }
+    branch b1 as b or 0 { call put(2)  on error InvalidInput skip }
+    join 1 of 2
+    on join -> done
+    on error any -> over
+  }
+  final done { n = a * 10 + b }
+  failed over { n = 0 }
+}
+"""
+
+
+async def test_two_branches_that_begin_at_once_cannot_use_one_key_for_two_calls() -> None:
+    called: list[int] = []
+
+    async def put(n: int) -> int:
+        called.append(n)
+        return n
+
+    async with Engine(MemoryStore(), tools={"put": put}) as jam:
+        run = await jam.start(compile_text(ONE_KEY), {})
+        assert (await run.wait()).output == {"n": 10}
+        assert called == [1]
+        (refused,) = [e.body for e in jam.history(run.id) if e.kind == "failed"]
+        assert refused["error"] == "InvalidInput"

@@ -113,7 +113,8 @@ class Played:
                 self.performed.append((self.now, key, body.get("tool", "think"), args))
         flying = {command.id for command, _ in self.flights.values()}
         for command in step.effects.values():
-            if command.id not in flying:
+            parked = self.state.parked is not None and command.id not in self.state.intents
+            if command.id not in flying and not parked:
                 self.start(command)
 
     def notice(self, draft: Draft) -> None:

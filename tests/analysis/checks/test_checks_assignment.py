@@ -337,3 +337,15 @@ def test_a_record_that_holds_a_record_with_a_secret_is_one():
       start state s {{ think "Write." given team model m as t: string -> done }} final done {{}} }}"""
     (finding,) = [d for d in check_text(text, "a.jam") if d.code == "JAM411"]
     assert "`team.lead.ssn`" in finding.message
+
+
+def test_a_body_inside_a_state_that_no_path_reaches_is_no_trouble() -> None:
+    body = """
+  start state here { -> done }
+  state island {
+    each p in ["x", "y"] { state one { call fetch(p) as page  -> two }  state two { yields page.text } } as texts
+    -> done
+  }
+  final done { text = "t" }
+"""
+    assert unsafe(body) == []
