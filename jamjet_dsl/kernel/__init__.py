@@ -9,6 +9,7 @@ What the shell calls, and nothing else:
     from jamjet_dsl.kernel.machine import apply, decide, initial, fold, due
         initial(run_id) -> RunState                  before the first event
         apply(program, state, event) -> RunState     pure; shares what did not change
+        (fold.fold_into(program, draft, …) folds several events into one draft: what a shell uses for a transition)
         decide(program, state) -> list[Command]      see below
         fold(program, run_id, events) -> RunState
         due(state, now_ms) -> list[(kind, body)]     `fired` events for the timers that are due, in order
@@ -31,9 +32,9 @@ What the shell calls, and nothing else:
     from jamjet_dsl.kernel.state_json import encode, decode, digest    snapshots
     from jamjet_dsl.kernel.policy import Fence, decide_call            the policy alone, for any agent framework
 
-Inside: `program` (a definition, looked at once) and `scope` (what expressions see) are under everything; `fold` and
-`outcomes` are `apply`; `machine`, `actions`, `calls`, `leave` and `way` are `decide`; `rules` with `monitors` and
-`budget` are what they ask. `specs/60-runs.md` says what all of it has to do.
+Inside: `program` (a definition, looked at once) and `scope` (what expressions see) are under everything; `fold`,
+`outcomes`, `frames` and `versions` are `apply`; `machine`, `actions`, `calls`, `opening`, `leave` and `way` are
+`decide`; `rules` with `monitors` and `budget` are what they ask. `specs/60-runs.md` says what all of it has to do.
 
 How the shell drives a run. `command` is what `decide` returned; `value` is what the tool gave (JSON or Python
 values, before validation: the kernel validates it, and what does not fit becomes `failed InvalidOutput`).
@@ -43,8 +44,10 @@ values, before validation: the kernel validates it, and what does not fit become
        it as an event, apply it, decide again. At most one Record stands in a list; `CancelAction`s may stand
        before it and are carried out once the Record is committed. All this is one transaction.
     2. Then only effects and awaits are left. For each `Call` or `Think` whose `intent` is not None append an
-       `intent` event (same transaction), then start it. A command whose intent is journaled already comes back
-       with `intent=None`. Start an id once per process.
+       `intent` event (same transaction) and decide again, since it may have taken the room of the others; then
+       start it. A command whose intent is journaled already comes back with `intent=None`. Start an id once per
+       process, and while the run is parked only what has an intent. A call whose declared key stands for other
+       arguments already, in whatever run, is not begun: append `records.key_refused(...)` instead of its intent.
     3. `Ask`: draw a question id, append `asked` with body `{**command.body, "question": id}`.
        `SetTimer`: draw a time in [at_ms - spread_ms, at_ms], append an event of kind `command.record` with
        `{**command.body, "at_ms": drawn}`. Then decide again: the run now awaits it.
