@@ -257,9 +257,10 @@ class Store(Protocol):
         """The digest of the arguments that a declared key was first used with."""
         ...
 
-    def take_slot(self, tool: str, rates: Sequence[tuple[int, int]], now_ms: int) -> int:
+    def take_slot(self, tool: str, rates: Sequence[tuple[int, int]], now_ms: int, holder: str) -> int:
         """Reserve the next time at which the tool may be called, now or later: for each rate (calls, per_ms) at most
-        so many calls in any window of that length, over all runs."""
+        so many calls in any window of that length, over all runs. `holder` is the action that calls, whatever the
+        attempt: what it has reserved for later is what it gets, so that attempts that died leave nothing behind."""
         ...
 
     def enqueue(self, run_id: str, kind: str, body: dict[str, Any], dedupe: str | None, now_ms: int) -> int | None:

@@ -20,7 +20,7 @@ from jamjet_dsl.engine.journal import Journal
 from jamjet_dsl.engine.recordings import NoRecording, parked_body
 from jamjet_dsl.kernel import inputs
 from jamjet_dsl.kernel.machine import due, next_wake
-from jamjet_dsl.kernel.model import ENDED, RunState
+from jamjet_dsl.kernel.model import ENDED, Call, RunState
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.ports import Batch, Clock, KeyConflict, Lease, Message, ModelHost, Store, ToolError, ToolHost
 
@@ -189,9 +189,9 @@ class Driver:
 
     # ---- what effects say and need
 
-    def take_slot(self, tool: str, rates: list[tuple[int, int]], now_ms: int) -> int:
+    def take_slot(self, call: Call, rates: list[tuple[int, int]], now_ms: int) -> int:
         """When a call of a limited tool may be made. Raises JamError JAMR1xx."""
-        return self._store.take_slot(tool, rates, now_ms)
+        return self._store.take_slot(call.tool, rates, now_ms, call.trace_key)
 
     def landed(self, landed: Landed | None) -> None:
         """An effect came to its end; None for one that was stopped because nobody wanted it any more."""

@@ -474,7 +474,10 @@ class Engine:
         if state.status in ENDED:
             raise JamError("JAMR204", f"the run {run_id} is {state.status}")
         now = self.clock.now_ms()
-        _kind, _event = as_event(program, state, Message(0, now, kind, body))
+        _kind, event = as_event(program, state, Message(0, now, kind, body))
+        if kind == "settle":
+            # What is told about one call is never taken for another that may be in doubt when it arrives.
+            body = {**body, "cmd": event["cmd"]}
         number = self.store.enqueue(run_id, kind, body, dedupe, now)
         if number is None:
             return

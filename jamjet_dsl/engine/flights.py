@@ -195,7 +195,7 @@ class Flights:
         if isinstance(command, Think) or not rates:
             return now
         limits = [(rate.calls, rate.per_ms) for rate in rates]
-        return _patiently(lambda: driver.take_slot(command.tool, limits, now))
+        return _patiently(lambda: driver.take_slot(command, limits, now))
 
     def _context(self, flight: Flight) -> ToolContext:
         command, state = flight.command, self._driver.state

@@ -53,7 +53,7 @@ class MemoryStore:
         self._owners: dict[str, int] = {}
         self._keys: dict[tuple[str, str], bytes] = {}
         self._questions: dict[str, QuestionRow] = {}
-        self._slots: dict[str, list[int]] = {}
+        self._slots: dict[str, list[tuple[int, str]]] = {}
         self._gone: set[tuple[str, str]] = set()
         self._messages = 0
         self._log: list[str] = []
@@ -289,12 +289,15 @@ class MemoryStore:
             if run is not None and run.token == lease.token:
                 run.owner = ""
 
-    def take_slot(self, tool: str, rates: Sequence[tuple[int, int]], now_ms: int) -> int:
+    def take_slot(self, tool: str, rates: Sequence[tuple[int, int]], now_ms: int, holder: str) -> int:
         with self._lock:
-            longest = max(per_ms for _, per_ms in rates)
-            taken = [at_ms for at_ms in self._slots.get(tool, []) if at_ms > now_ms - longest]
-            at_ms = next_slot(taken, rates, now_ms)
-            self._slots[tool] = [*taken, at_ms]
+            since = now_ms - max(per_ms for _, per_ms in rates)
+            slots = [(at, who) for at, who in self._slots.get(tool, []) if at > since]
+            own = next((at for at, who in slots if who == holder and at > now_ms), None)
+            if own is not None:
+                return own
+            at_ms = next_slot([at for at, _ in slots], rates, now_ms)
+            self._slots[tool] = [*slots, (at_ms, holder)]
             return at_ms
 
     # ---- from outside

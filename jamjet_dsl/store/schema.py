@@ -130,7 +130,7 @@ CREATE TABLE keys (
 ) WITHOUT ROWID;
 
 -- When calls of a limited tool were, or are to be, made: `limit 10 calls per minute` holds over all runs.
-CREATE TABLE slots (tool TEXT NOT NULL, at_ms INTEGER NOT NULL);
+CREATE TABLE slots (tool TEXT NOT NULL, at_ms INTEGER NOT NULL, holder TEXT NOT NULL);
 CREATE INDEX slots_by_tool ON slots (tool, at_ms);
 
 -- Secret and redacted values. The journal holds the commitment (SHA-256 of salt and value); erasing a row here

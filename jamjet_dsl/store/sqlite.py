@@ -246,15 +246,18 @@ class SqliteStore:
         with self._write() as db:
             leases.release(db, lease)
 
-    def take_slot(self, tool: str, rates: Sequence[tuple[int, int]], now_ms: int) -> int:
+    def take_slot(self, tool: str, rates: Sequence[tuple[int, int]], now_ms: int, holder: str) -> int:
         with self._write() as db:
             longest = max(per_ms for _, per_ms in rates)
             db.execute("DELETE FROM slots WHERE tool = ? AND at_ms <= ?", (tool, now_ms - longest))
-            taken = [row[0] for row in db.execute("SELECT at_ms FROM slots WHERE tool = ? ORDER BY at_ms", (tool,))]
-            if any(type(at_ms) is not int for at_ms in taken):
+            slots = db.execute("SELECT at_ms, holder FROM slots WHERE tool = ? ORDER BY at_ms", (tool,)).fetchall()
+            if any(type(at_ms) is not int for at_ms, _ in slots):
                 damaged(f"a time of {tool}")
-            at_ms = next_slot(taken, rates, now_ms)
-            db.execute("INSERT INTO slots VALUES (?, ?)", (tool, at_ms))
+            own = next((at_ms for at_ms, who in slots if who == holder and at_ms > now_ms), None)
+            if own is not None:
+                return int(own)
+            at_ms = next_slot([at_ms for at_ms, _ in slots], rates, now_ms)
+            db.execute("INSERT INTO slots VALUES (?, ?, ?)", (tool, at_ms, holder))
         return at_ms
 
     # ---- from outside

@@ -27,7 +27,8 @@ def second(db: sqlite3.Connection) -> None:
         db.execute(f"DROP INDEX {index}")
     schema.execute(db, schema.TABLES)
     for name in _KEPT:
-        db.execute(f"INSERT INTO {name} SELECT * FROM old_{name}")
+        more = ", ''" if name == "slots" else ""
+        db.execute(f"INSERT INTO {name} SELECT *{more} FROM old_{name}")
     old = db.execute("SELECT digest, definition, side, created_ms FROM old_programs ORDER BY created_ms, digest")
     for number, (digest, definition, *rest) in enumerate(old.fetchall(), 1):
         total = row_sum(number, digest, definition)

@@ -195,9 +195,9 @@ class Twins(RuleBasedStateMachine):
     def prune(self, before: int | None, keep: int, dry: bool, statuses: Any) -> None:
         self.both(lambda s: s.prune(now_ms=self.now, before_ms=before, keep=keep, statuses=statuses, dry_run=dry))
 
-    @rule(tool=st.sampled_from(["a", "b"]))
-    def take_slot(self, tool: str) -> None:
-        self.both(lambda s: s.take_slot(tool, [(2, 100), (3, 1_000)], self.now))
+    @rule(tool=st.sampled_from(["a", "b"]), holder=st.sampled_from(["r/#1", "r/#2"]))
+    def take_slot(self, tool: str, holder: str) -> None:
+        self.both(lambda s: s.take_slot(tool, [(2, 100), (3, 1_000)], self.now, holder))
 
     @rule()
     def reopen(self) -> None:

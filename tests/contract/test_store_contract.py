@@ -380,11 +380,18 @@ def test_runs_with_something_to_do_are_found(store: Store) -> None:
     assert store.due(5000) == ["timer", "message", "lost"]
 
 
+def test_an_action_that_asks_again_gets_what_it_has_reserved_for_later(store: Store) -> None:
+    rates = [(1, 1000)]
+    assert [store.take_slot("t", rates, 0, who) for who in ("a", "b", "c", "b", "c")] == [0, 1000, 2000, 1000, 2000]
+    # What is over counts, whoever had it: that call was made.
+    assert store.take_slot("t", rates, 1500, "b") == 3000
+
+
 def test_a_rate_is_never_exceeded_in_any_window(store: Store) -> None:
     rates = [(2, 1000), (3, 5000)]
-    at = [store.take_slot("t", rates, now) for now in (0, 0, 0, 0, 100, 9000)]
+    at = [store.take_slot("t", rates, now, str(n)) for n, now in enumerate((0, 0, 0, 0, 100, 9000))]
     assert at == [0, 0, 1000, 5000, 5000, 9000]
-    assert store.take_slot("other", rates, 0) == 0
+    assert store.take_slot("other", rates, 0, "0") == 0
     for calls, per_ms in rates:
         for start in at:
             assert sum(1 for t in at if start <= t < start + per_ms) <= calls

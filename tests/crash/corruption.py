@@ -114,7 +114,7 @@ class Writer:
             drafts.append(Draft(1_000 + n, "asked", {"question": name, "role": "r", "text": f"pay {n}?"}))
             questions = (name,)
         if n % 5 == 2:
-            store.take_slot("t", [(3, 1_000)], 1_000 + n)
+            store.take_slot("t", [(3, 1_000)], 1_000 + n, str(n))
             store.enqueue(run_id, "event", {"n": n, "run": run_id}, f"d{n}", 1_000 + n)
             truth.messages[run_id].update({_message(m) for m in store.pending(run_id)})
         if n % 10 == 4:
@@ -375,7 +375,7 @@ def _lists(store: SqliteStore, truth: Truth, run_id: str) -> Iterator[str]:
     yield from (
         f"prune would take {row}" for row in store.prune(now_ms=1, dry_run=True) if row.run_id in truth.journals
     )
-    store.take_slot("t", [(3, 1_000)], 1_000)
+    store.take_slot("t", [(3, 1_000)], 1_000, "later")
     for lease in store.claim_due("worker", 10, 10**12, 3):
         if lease.run_id not in truth.journals:
             yield f"claimed {lease}"

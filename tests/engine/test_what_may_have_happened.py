@@ -241,3 +241,44 @@ async def test_a_wait_that_timed_out_waits_anew_when_it_is_retried() -> None:
         assert (await run.wait()).status == "waiting"
         await jam.send(run.id, "go", {"x": 3})
         assert (await run.wait()).output == {"n": 3}
+
+
+SEVERAL = """
+tool put(n: int) -> int { effect writes }
+agent several {
+  output n: int
+  budget { steps 100  exceeded -> over }
+  policy { allow put }
+  on error any -> over
+  start state one { call put(1) as a  -> two }
+  state two { call put(2) as b  -> done }
+  final done { n = a + b }
+  failed over { n = 0 }
+}
+"""
+
+
+async def test_what_is_told_of_one_call_is_never_taken_for_another_that_is_in_doubt_by_then() -> None:
+    async def put(n: int) -> int:
+        raise ConnectionResetError("who knows")
+
+    store = MemoryStore()
+    async with Engine(store, tools={"put": put}) as jam:
+        run = await jam.start(compile_text(SEVERAL), {})
+        assert (await run.wait()).status == "parked"
+        sent: list[dict[str, Any]] = []
+        enqueue = store.enqueue
+
+        def keep(run_id: str, kind: str, body: dict[str, Any], dedupe: str | None, now_ms: int) -> int | None:
+            sent.append(body)
+            return enqueue(run_id, kind, body, dedupe, now_ms)
+
+        store.enqueue = keep  # type: ignore[method-assign]
+        await jam.settle(run.id, True, 1, by="ann")
+        assert sent[0]["cmd"] == "#1.1"
+        assert (await run.wait()).status == "parked"
+        # The same word once more, from a sender who did not hear that it was taken: the call in doubt is another now.
+        enqueue(run.id, "settle", sent[0], None, store.summary(run.id).updated_ms)
+        await jam.settle(run.id, False, by="ann", cmd="#2.1")
+        told = [e.body["cmd"] for e in jam.history(run.id) if e.kind == "settled"]
+        assert told == ["#1.1", "#2.1"]

@@ -156,6 +156,10 @@ class Book:
             self._close_visit(place, "for its finally", tuple(body["end"].get("unresolved", ())))
         if "at_ms" in body:
             self.timers[f"{body['cmd']}/within"] = body["at_ms"]
+        if "finally" in body:
+            # An agent at its end: nobody is asked any more in the state where it was stopped.
+            here = frame_of(body["cmd"])
+            self.closed |= {name for name, asked in self.questions.items() if frame_of(asked["cmd"]) == here}
 
     def _on_begun(self, event: Event, body: dict[str, Any]) -> None:
         path = body["frame"]

@@ -141,6 +141,8 @@ class World:
         ref = str(args["ref"])
         if tool in PROBES:
             return self._probe(PROBES[tool], ref, how, delay)
+        if how == "declared" and ctx.promised and (tool, ctx.key) in self.by_key:
+            how = "fine"  # what was done under a key is not declined under the same key
         self.checker.story(f"{ctx.run_id} {tool}({ref}, {args.get('n')}) on {machine.name}: {how}")
         if how in ("refused", "unsent", "limited", "declared"):
             return self._answer(delay), lambda: self._refuse(how, tool)

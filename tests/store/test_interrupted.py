@@ -96,7 +96,7 @@ CALLS: dict[str, Callable[[SqliteStore, dict[str, Lease]], Any]] = {
     "renew": lambda store, leases: store.renew_many(list(leases.values()), 10, 50_000),
     "release": lambda store, leases: store.release(leases["one"]),
     "prune": lambda store, _: store.prune(now_ms=60_000),
-    "take_slot": lambda store, _: store.take_slot("t", [(1, 10)], 1),
+    "take_slot": lambda store, _: store.take_slot("t", [(1, 10)], 1, "a"),
 }
 TABLES = ("runs", "owners", "events", "questions", "inbox", "dedupe", "keys", "slots", "snapshots", "erasable", "gone")
 
