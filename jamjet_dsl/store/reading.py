@@ -42,8 +42,10 @@ def events_of(access: Access, run_id: str, after: int) -> Iterator[Event]:
             seq, prev = number, own
             if stored is None and seq != last_seq:
                 continue
-            # The head of a run counts even if what the event itself carries was taken away.
-            if (stored is not None and stored.hex() != own) or (seq == last_seq and head.hex() != own):
+            # The head of a run counts even if what the event itself carries was taken away. Compared as bytes: damage
+            # may have made something else of either.
+            link = bytes.fromhex(own)
+            if (stored is not None and stored != link) or (seq == last_seq and head != link):
                 raise _changed(run_id, seq)
             yield from (event for event in held if event.seq > after)
             held.clear()

@@ -158,6 +158,7 @@ def test_a_full_disk_loses_nothing_that_was_committed(tmp_path: Path) -> None:
         "DELETE FROM events WHERE seq = 6",
         "DELETE FROM events WHERE seq = 2",
         "UPDATE events SET kind = 'denied' WHERE seq = 2",
+        "UPDATE events SET hash = 7 WHERE seq = 6",
     ],
 )
 def test_a_change_behind_the_back_of_the_store_is_found(tmp_path: Path, change: str) -> None:
