@@ -92,7 +92,7 @@ def advance(
         if program.redacts and step.drafts:
             folded = kernel_draft.Draft(folded.state)
         new = step.state = folded.state
-        at_ms = max(now_ms, new.now_ms)
+        at_ms = now_ms if now_ms > new.now_ms else new.now_ms
         step.drafts.append(Draft(at_ms, kind, body))
         fold_into(program, folded, new.seq + 1, at_ms, kind, body)
         if program.redacts:
@@ -113,15 +113,20 @@ def advance(
             continue
         if not begin:
             commands = [c for c in commands if not isinstance(c, Call | Think) or c.intent is None]
-        if not any(_journal(program, step, command, add, chance, key_digest) for command in commands):
-            step.effects = {c.id: c for c in commands if isinstance(c, Call | Think)}
-            step.awaits = [c for c in commands if isinstance(c, Await)]
+        for command in commands:
+            if _journal(step, command, add, chance, key_digest):
+                break
+        else:
+            for command in commands:
+                if isinstance(command, Await):
+                    step.awaits.append(command)
+                elif isinstance(command, Call | Think):
+                    step.effects[command.id] = command
             return step
     raise RuntimeError(f"run {state.run_id} makes no progress at {step.state.seq}")
 
 
 def _journal(
-    program: Program,
     step: Transition,
     command: Command,
     add: Callable[[str, dict[str, Any]], None],
@@ -130,11 +135,6 @@ def _journal(
 ) -> bool:
     """Append the event that a command asks for first. False if it asks for none."""
     match command:
-        case Ask(_, body):
-            add("asked", {**body, "question": chance.question_id()})
-        case SetTimer():
-            drawn = command.at_ms - chance.between(0, command.spread_ms) if command.spread_ms else command.at_ms
-            add(command.record, {**command.body, "at_ms": drawn})
         case Call() | Think():
             if command.intent is None:
                 return False
@@ -143,6 +143,11 @@ def _journal(
             else:
                 refused = key_refused(step.state, command)
                 add(refused.kind, refused.body)
+        case Ask(_, body):
+            add("asked", {**body, "question": chance.question_id()})
+        case SetTimer():
+            drawn = command.at_ms - chance.between(0, command.spread_ms) if command.spread_ms else command.at_ms
+            add(command.record, {**command.body, "at_ms": drawn})
         case Record() | Await() | CancelAction():
             return False
     return True
@@ -169,7 +174,7 @@ def standing(step: Transition) -> Standing:
     return Standing(
         state.status,
         place,
-        tuple(_waits_for(step)),
+        tuple(_waits_for(step)) if step.awaits or state.questions or state.parked is not None else (),
         None if step.ended else next_wake(state),
         {
             "steps": state.spent.steps,

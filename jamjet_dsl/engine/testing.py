@@ -12,7 +12,7 @@ from jamjet_dsl.engine.simulate import Answered, Raised, Returned, Simulation, S
 from jamjet_dsl.kernel.machine import initial
 from jamjet_dsl.kernel.model import Call, Frame, Question, Think
 from jamjet_dsl.kernel.program import Program, unsupported
-from jamjet_dsl.kernel.scope import Scope, scope_of
+from jamjet_dsl.kernel.scope import Scope, names_only, scope_of
 from jamjet_dsl.kernel.values import EvalError, to_public
 
 
@@ -123,7 +123,7 @@ class _Mocks:
         self._program = program
         self._by_target = {mock.target: mock.responses for mock in test.mocks}
         self._used: dict[str, int] = {}
-        self._empty = Scope({}, {})
+        self._empty = names_only({})
 
     def value(self, expr: d.ExprJson) -> Any:
         """A value that a test gives. Raises EvalError."""

@@ -252,12 +252,11 @@ def out_of_steps(program: Program, state: RunState, frame: Frame) -> str | None:
 
 def overdue(program: Program, state: RunState, home: str) -> str | None:
     """`time` or `active` when that much has passed for the agent at `home`."""
-    caps = caps_at(program, state, home) if home else program.main.caps
-    if caps.time is None and caps.active is None:
-        return None
-    account = _account(state, home)
-    started_ms = state.started_ms if account is None else account.started_ms
-    active_ms = state.spent.active_ms if account is None else account.active_ms
+    account = _account(state, home) if home else None
+    if account is None:
+        caps, started_ms, active_ms = program.main.caps, state.started_ms, state.spent.active_ms
+    else:
+        caps, started_ms, active_ms = caps_in(account.caps), account.started_ms, account.active_ms
     if caps.time is not None and state.now_ms - started_ms >= caps.time:
         return "time"
     if caps.active is not None and active_ms >= caps.active:
@@ -278,6 +277,10 @@ def charge(draft: Draft, path: str, tokens: int, cost: Decimal, currency: str) -
 def count_step(draft: Draft, path: str) -> None:
     """A step for the agents around a frame; none for those whose budget is exceeded, which are on their way out."""
     state = draft.state
+    if not path:
+        if state.exceeded is None:
+            draft.spent().steps += 1
+        return
     for home in homes(state, path):
         account = _account(state, home)
         if home and account is not None and account.exceeded is None:

@@ -13,9 +13,9 @@ from typing import Any
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.kernel import rules
-from jamjet_dsl.kernel.budget import homes, misfit, tool_reserve
+from jamjet_dsl.kernel.budget import homes, misfit
 from jamjet_dsl.kernel.ids import action_id, confirm_id, fact_id, inside, trace_key
-from jamjet_dsl.kernel.model import Call, Command, Frame, Grant, Json, Record, Reserve, RunState
+from jamjet_dsl.kernel.model import Call, Command, Frame, Grant, Json, Record, RunState
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.records import (
     check_args,
@@ -29,9 +29,6 @@ from jamjet_dsl.kernel.records import (
 )
 from jamjet_dsl.kernel.scope import NONE, Scope, flags_of, scope_of, tool_scope, value_of
 from jamjet_dsl.kernel.values import EvalError, from_journal, to_journal
-
-_FREE = Reserve()
-"""What a call holds that costs nothing."""
 
 
 class Refused(Exception):
@@ -90,8 +87,7 @@ def chosen(
                         {"result": "denied", "rules": [], "reason": f"there is no unused approval for `{name}`"},
                     )
                 )
-            args = from_journal(grant.call["args"])
-            assert isinstance(args, dict)
+            args = _in_order(program, grant.call["tool"], from_journal(grant.call["args"]))
             flags = {name: frozenset(found) for name, found in grant.call.get("from", {}).items()}
             return grant.call["tool"], args, flags
 
@@ -105,14 +101,19 @@ def declared_call(
     args_map: d.ExprJson | None = None,
 ) -> tuple[str, dict[str, Any], dict[str, frozenset[str]]]:
     """A call whose arguments are expressions. Raises Refused with InvalidInput."""
+    flags: dict[str, frozenset[str]]
     try:
         if args_map is not None:
             given = program.evaluate(args_map, scope)
             flags = dict.fromkeys(given, scope.flags(program.reads(args_map)))
         else:
-            given = {name: program.evaluate(expr, scope) for name, expr in exprs.items()}
-            known = scope.provenance
-            flags = {name: scope.flags(program.reads(expr)) if known else NONE for name, expr in exprs.items()}
+            given, written = {}, program.arguments(exprs)
+            for name, value, _ in written:
+                given[name] = value(scope)
+            if scope.provenance:
+                flags = {name: scope.flags(reads) for name, _, reads in written}
+            else:
+                flags = dict.fromkeys(given, NONE)
     except EvalError as error:
         raise Refused(fault(frame, "InvalidInput", error.message, f"the arguments of `{tool}`")) from None
     return tool, _valid(program, frame, tool, given), flags
@@ -140,6 +141,11 @@ def _valid(program: Program, frame: Frame, tool: str, given: Any) -> dict[str, A
     if problems:
         raise Refused(failed(frame, "InvalidInput", f"`{tool}`: " + "; ".join(problems)))
     return args
+
+
+def _in_order(program: Program, tool: str, args: Any) -> dict[str, Any]:
+    """Frozen arguments in the order of the tool's parameters: a snapshot sorts them."""
+    return {name: args[name] for name, *_ in program.callee(tool).params if name in args}
 
 
 def _grant(state: RunState, frame: Frame, action: d.CallApproved) -> Grant | None:
@@ -174,8 +180,7 @@ def _first(
     args: dict[str, Any],
     flags: Mapping[str, frozenset[str]],
 ) -> list[Command]:
-    declared = program.defn.tools[tool]
-    grants: list[Grant] = []
+    callee, grants = program.callee(tool), list[Grant]()
     if isinstance(action, d.CallApproved):
         own = _grant(state, frame, action)
         assert own is not None
@@ -186,23 +191,25 @@ def _first(
         return decision
     if decision.verdict != "allowed":
         return [_denied(frame, tool, args, decision.body())]
-    try:
-        key = _key(program, state, frame, tool, args)
-    except EvalError as error:
-        return [fault(frame, "InvalidInput", error.message, f"the key of `{tool}`")]
-    reserve = tool_reserve(declared)
-    lack = misfit(program, state, frame, reserve)
-    if lack is not None:
-        return [lacking(frame, lack)]
-    traced = trace_key(state.run_id, action_id(frame))
+    key: str | None = None
+    if callee.tool.key is not None:
+        try:
+            key = _key(program, state, frame, callee.tool.key, args)
+        except EvalError as error:
+            return [fault(frame, "InvalidInput", error.message, f"the key of `{tool}`")]
+    reserve = callee.reserve
+    if reserve.cost is not None:
+        lack = misfit(program, state, frame, reserve)
+        if lack is not None:
+            return [lacking(frame, lack)]
     intent: dict[str, Json] | None = None
-    if grants or program.needs_intent(tool):
+    if grants or callee.journaled:
         intent = {
             "cmd": action_id(frame),
             "tool": tool,
             "args": to_journal(args),
             "key": key,
-            "effect": declared.effect,
+            "effect": callee.tool.effect,
             "decision": decision.body(),
         }
         if frame.home:
@@ -212,9 +219,9 @@ def _first(
         if grants:
             used = _used(program, state, scope_of(program, state, frame), frame, tool, args, flags, grants)
             intent["grants"] = [grant.question for grant in used]
-        if reserve != _FREE:
+        if reserve.cost is not None:
             intent["reserve"] = reserve_body(reserve)
-    command = _command(program, frame, action, tool, args, key, traced, intent)
+    command = _command(program, state, frame, action, tool, args, key, intent)
     if not grants and not reserve.cost and program.is_settled(action, tool):
         frame.made = command
     return [command]
@@ -250,7 +257,7 @@ def decided(
             program, state, home, inner, cmd, tool, args, grants, offered, undoing=frame.kind == "undo"
         )
         if not isinstance(answer, rules.Decision):
-            lack = misfit(program, state, frame, tool_reserve(program.defn.tools[answer.tool]))
+            lack = misfit(program, state, frame, program.callee(answer.tool).reserve)
             if lack is not None:
                 return [lacking(frame, lack)]
             return [aside(program, state, fact_id(cmd, answer.name, depth), "fact", answer.tool, answer.args)]
@@ -290,10 +297,7 @@ def _used(
     return grants
 
 
-def _key(program: Program, state: RunState, frame: Frame, tool: str, args: Mapping[str, Any]) -> str | None:
-    declared = program.defn.tools[tool].key
-    if declared is None:
-        return None
+def _key(program: Program, state: RunState, frame: Frame, declared: d.ExprJson, args: Mapping[str, Any]) -> str:
     value = program.evaluate(declared, tool_scope(state, args, frame.home))
     if not isinstance(value, str):
         raise EvalError("no_overload", "a key has to be text")
@@ -302,19 +306,20 @@ def _key(program: Program, state: RunState, frame: Frame, tool: str, args: Mappi
 
 def _command(
     program: Program,
+    state: RunState,
     frame: Frame,
     action: d.Call | d.CallProposed | d.CallApproved,
     name: str,
-    args: Mapping[str, Any],
+    args: dict[str, Any],
     key: str | None,
-    traced: str,
     intent: dict[str, Json] | None,
 ) -> Call:
-    tool = program.defn.tools[name]
-    ordered = {param.name: args[param.name] for param in tool.params if param.name in args}
+    """The call itself. `args` stand in the order of the tool's parameters."""
+    tool = program.callee(name).tool
     timeout = action.timeout_ms if action.timeout_ms is not None else tool.timeout_ms
     cmd = action_id(frame)
-    return Call(cmd, "action", name, ordered, tool.effect, key, traced, timeout, frame.attempt, intent)
+    traced = trace_key(state.run_id, cmd)
+    return Call(cmd, "action", name, args, tool.effect, key, traced, timeout, frame.attempt, intent)
 
 
 # ---- further attempts, and reads beside the action
@@ -326,15 +331,13 @@ def _again(
     """The frozen call: in flight already, or as a further attempt under the same key and arguments."""
     cmd, frozen = action_id(frame), frame.call
     assert frozen is not None
-    tool, args = frozen["tool"], from_journal(frozen["args"])
-    assert isinstance(args, dict)
+    tool = frozen["tool"]
+    args = _in_order(program, tool, from_journal(frozen["args"]))
     known = state.intents.get(cmd)
     if known is not None and not known.unsettled:
-        frame.made = _command(
-            program, frame, action, tool, args, frozen["key"], trace_key(state.run_id, action_id(frame)), None
-        )
+        frame.made = _command(program, state, frame, action, tool, args, frozen["key"], None)
         return frame.made
-    reserve = tool_reserve(program.defn.tools[frozen["tool"]])
+    reserve = program.callee(tool).reserve
     lack = misfit(program, state, frame, reserve)
     if lack is not None:
         if not lack.waits and open_write(program, state, frame):
@@ -346,10 +349,10 @@ def _again(
             return Record("in_doubt", {"cmd": cmd, "why": why})
         return lacking(frame, lack)
     body = {**frozen, "cmd": cmd}
-    if reserve != _FREE:
+    if reserve.cost is not None:
         body["reserve"] = reserve_body(reserve)
     body.pop("grants", None)
-    return _command(program, frame, action, tool, args, frozen["key"], trace_key(state.run_id, cmd), body)
+    return _command(program, state, frame, action, tool, args, frozen["key"], body)
 
 
 def confirm(program: Program, state: RunState, frame: Frame) -> Command | None:
@@ -368,7 +371,7 @@ def confirm(program: Program, state: RunState, frame: Frame) -> Command | None:
     except EvalError:
         return None
     values, problems = check_args(program, declared.tool, given)
-    lack = misfit(program, state, frame, tool_reserve(program.defn.tools[declared.tool]))
+    lack = misfit(program, state, frame, program.callee(declared.tool).reserve)
     if problems or (lack is not None and not lack.waits):
         return None
     if lack is not None:
@@ -378,9 +381,10 @@ def confirm(program: Program, state: RunState, frame: Frame) -> Command | None:
 
 def aside(program: Program, state: RunState, cmd: str, does: Any, tool: str, args: dict[str, Any]) -> Call:
     """A read beside an action, with an intent of its own if it costs anything or is limited."""
-    declared = program.defn.tools[tool]
+    callee = program.callee(tool)
+    declared = callee.tool
     intent: dict[str, Json] | None = None
-    if cmd not in state.intents and program.needs_intent(tool):
+    if cmd not in state.intents and callee.journaled:
         intent = {
             "cmd": cmd,
             "does": does,
@@ -388,7 +392,7 @@ def aside(program: Program, state: RunState, cmd: str, does: Any, tool: str, arg
             "args": to_journal(args),
             "key": None,
             "effect": declared.effect,
-            "reserve": reserve_body(tool_reserve(declared)),
+            "reserve": reserve_body(callee.reserve),
         }
     traced = f"{state.run_id}/{cmd}"
     return Call(cmd, does, tool, args, declared.effect, None, traced, declared.timeout_ms, 1, intent)

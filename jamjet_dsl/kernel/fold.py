@@ -5,7 +5,7 @@ An event about an effect that is not open changes nothing, so a journal may hold
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from jamjet_dsl.kernel import frames, outcomes, versions
@@ -64,10 +64,13 @@ def _pass_time(draft: Draft, at_ms: int, kind: str, body: Body) -> None:
     new.now_ms = now
 
 
-def agents(state: RunState) -> list[str]:
+_ROOT_ALONE = [""]
+
+
+def agents(state: RunState) -> Sequence[str]:
     """The homes of all agents at work, the run's own first."""
     if len(state.frames) == 1:
-        return [""]
+        return _ROOT_ALONE
     return ["", *sorted(path for path, frame in state.frames.items() if frame.kind == "agent")]
 
 
@@ -75,11 +78,14 @@ def waits_for_people(state: RunState, home: str = "") -> bool:
     """Whether nothing goes on in an agent before a person answers, or an operator moves the run."""
     if state.parked is not None:
         return True
+    if len(state.frames) == 1:
+        return state.frames[""].phase in _AT_REST_ALONE
     return all(f.phase == "ask" for f in state.frames.values() if belongs(f.path, home) and f.phase not in _AROUND)
 
 
 _AROUND = ("join", "finally")
 """The phases of a frame that only waits for frames of its own."""
+_AT_REST_ALONE = ("ask", *_AROUND)
 
 
 def belongs(path: str, home: str) -> bool:
@@ -210,8 +216,6 @@ def _arrive(draft: Draft, frame: Frame, edge: str) -> None:
 def _assign(draft: Draft, frame: Frame, body: Body) -> None:
     """The variables: the bound outcome, the conversation's new messages, what was set. A frame other than the root
     keeps them for itself."""
-    if not body.keys() & _ASSIGNING:
-        return
     outcome = frame.outcome
     values: dict[str, Any] = {}
     if "bind" in body:
@@ -227,19 +231,21 @@ def _assign(draft: Draft, frame: Frame, body: Body) -> None:
     if "set" in body:
         for name, value in body["set"].items():
             values[name] = from_journal(value)
-    came = {name: frozenset(flags) for name, flags in body["from"].items()} if "from" in body else {}
+    if not values:
+        return
+    came = {name: frozenset(flags) for name, flags in body["from"].items()} if "from" in body else None
     if frame.parent is None:
         draft.own("vars").update(values)
         if came:
             draft.own("provenance").update(came)
     else:
         frame.scope = {**frame.scope, **values}
-        frame.flags = {**frame.flags, **came}
+        if came:
+            frame.flags = {**frame.flags, **came}
 
 
 _PLAIN = 5
 """How many fields a transition has that assigns nothing."""
-_ASSIGNING = {"bind", "binds", "append", "set", "from"}
 
 
 def _faulted(program: Program, draft: Draft, body: Body) -> None:

@@ -91,13 +91,18 @@ def succeeded(
     if isinstance(command, Call) and command.does == "confirm":
         return _probed(program, state, command, value, usage)
     problems: list[str] = []
-    result = _read(program, command, value, problems)
+    type_ = command.result_type if isinstance(command, Think) else program.callee(command.tool).tool.result
+    # A tool without a result gives null.
+    result = None if type_ is None else to_journal(from_public(value, type_, program.defn, "", problems))
     if problems:
         text = "; ".join(problems[:20])
         return failed(program, state, command, "InvalidOutput", text, usage=usage, duration_ms=duration_ms)
     if isinstance(command, Call) and command.does == "fact":
         return "fact", {**_fact(state, command), "result": result, **_usage(usage)}
-    body: dict[str, Json] = {"cmd": command.id, "result": result, **_usage(usage), "duration_ms": duration_ms}
+    body: dict[str, Json] = {"cmd": command.id, "result": result}
+    if usage is not None:
+        body["usage"] = dict(usage)
+    body["duration_ms"] = duration_ms
     if isinstance(command, Think):
         intent = state.intents.get(command.id)
         if intent is not None and intent.body.get("untrusted"):
@@ -106,9 +111,12 @@ def succeeded(
             body["items"] = list(messages)
         return "succeeded", body
     body["tool"] = command.tool
-    if program.defn.tools[command.tool].untrusted:
+    declared = program.callee(command.tool).tool
+    if declared.untrusted:
         body["untrusted"] = True
-    return "succeeded", {**body, **_undo(program, state, command.id, command.tool, command.args, result, None)}
+    if declared.undo is not None:
+        body |= _undo(program, state, command.id, command.tool, command.args, result, None)
+    return "succeeded", body
 
 
 def failed(
@@ -163,14 +171,6 @@ def _tells(state: RunState, command: Call | Think, own: bool) -> bool:
 
 def _usage(usage: Mapping[str, Json] | None) -> dict[str, Json]:
     return {} if usage is None else {"usage": dict(usage)}
-
-
-def _read(program: Program, command: Call | Think, value: object, problems: list[str]) -> Json:
-    """The value as the declared type has it, in journal form. A tool without a result gives null."""
-    type_ = command.result_type if isinstance(command, Think) else program.defn.tools[command.tool].result
-    if type_ is None:
-        return None
-    return to_journal(from_public(value, type_, program.defn, "", problems))
 
 
 def _shown(value: object) -> Json:

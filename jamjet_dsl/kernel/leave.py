@@ -82,7 +82,7 @@ def _succeeded(program: Program, state: RunState, frame: Frame) -> Record:
             if exit.guard is None:
                 if exit.option == option:
                     return take(program, state, frame, exit.edge, way)
-            elif (held := exit.guard(way.scope.env)) is True or bool_of(held):
+            elif (held := exit.guard(way.scope)) is True or bool_of(held):
                 return take(program, state, frame, exit.edge, way)
         if frame.region:
             where = f"the value of `{here.name}`"

@@ -203,11 +203,17 @@ def _frame(program: Program, state: RunState, frame: Frame) -> list[Command]:
     here = program.spot(frame).here
     if isinstance(here, d.Final):
         return [_finish(program, state, frame, here)]
-    if frame.path == frame.home:
-        late = _overdue(program, state, frame) if program.is_timed or frame.home else None
+    if frame.parent is None:
+        what = overdue(program, state, "") if program.is_timed and state.exceeded is None else None
+        if what is not None:
+            return [exceeded(frame, what)]
+        if state.diverted is not None:
+            return _exceeded(program, state, frame)
+    elif frame.path == frame.home:
+        late = _overdue(program, state, frame)
         if late is not None:
             return [late]
-        if (_diverted(state, frame) if frame.home else state.diverted) is not None:
+        if _diverted(state, frame) is not None:
             return _exceeded(program, state, frame)
     return _phase(program, state, frame, here)
 
@@ -233,11 +239,9 @@ def _diverted(state: RunState, frame: Frame) -> str | None:
 def _phase(program: Program, state: RunState, frame: Frame, here: d.State) -> list[Command]:
     if frame.made is not None:
         return [frame.made]
-    if here.action is None:
+    if here.action is None or frame.phase == "leave":
         return leave(program, state, frame)
     match frame.phase:
-        case "leave":
-            return leave(program, state, frame)
         case "confirm":
             return [_confirming(program, state, frame)]
         case "backoff":

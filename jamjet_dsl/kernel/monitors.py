@@ -77,11 +77,15 @@ def _around(program: Program, draft: Draft, path: str) -> Iterator[tuple[Plan, d
 def count(program: Program, draft: Draft, path: str, kind: str, tool: str, args: Mapping[str, Any]) -> None:
     """One more call of the tool with these values was `attempted`, `succeeded` or `failed` in the frame at `path`."""
     key = _calls_key(kind, tool)
-    for plan, monitors in _around(program, draft, path):
-        monitors[key] = monitors.get(key, 0) + 1
+    if not path and tool not in program.main.tracked:
+        counts = draft.own("monitors")
+        counts[key] = counts.get(key, 0) + 1
+        return
+    for plan, counts in _around(program, draft, path):
+        counts[key] = counts.get(key, 0) + 1
         for tracked in _tracked(plan, tool, args) if tool in plan.tracked else ():
             by = _key("by", kind, tool, *tracked)
-            monitors[by] = monitors.get(by, 0) + 1
+            counts[by] = counts.get(by, 0) + 1
 
 
 def remember(program: Program, draft: Draft, path: str, tool: str, args: Mapping[str, Any], result: Json) -> None:

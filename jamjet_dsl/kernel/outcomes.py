@@ -25,22 +25,34 @@ def open_frame(state: RunState, cmd: str) -> Frame | None:
 
 def is_open(state: RunState, cmd: str) -> bool:
     """Whether an outcome for this id is still waited for."""
+    path, _, attempt = cmd.rpartition("#")
+    frame = state.frames.get(path)
+    if frame is not None and attempt == f"{frame.visit}.{frame.attempt}":
+        return frame.phase == ("act" if cmd in state.intents else "enter")
     frame = open_frame(state, cmd)
     if frame is None:
         return False
     if cmd.endswith("/confirm"):
         intent = state.intents.get(base_of(cmd))
         return intent is not None and intent.unsettled in ("indefinite", "recovery")
-    intent = state.intents.get(cmd)
-    if "/fact/" in cmd:
-        return frame.phase == "enter"
-    return frame.phase == "act" if intent is not None else frame.phase == "enter"
+    return frame.phase == "enter"
 
 
 def end_action(draft: Draft, frame: Frame, outcome: dict[str, Json]) -> None:
     """The action of the frame's visit has ended like this; an edge is chosen next."""
-    frame.outcome = {**outcome, "at_ms": draft.state.now_ms}
-    frame.phase = "leave"
+    outcome["at_ms"] = draft.state.now_ms
+    at_work = frame.phase in _WITHOUT_TIMERS
+    frame.outcome, frame.phase = outcome, "leave"
+    if not at_work:
+        _close_waits(draft, frame)
+
+
+_WITHOUT_TIMERS = ("enter", "act")
+"""The phases in which a visit has no timer and no question: nothing is waited for but an effect."""
+
+
+def _close_waits(draft: Draft, frame: Frame) -> None:
+    """What the frame's visit waited for is not waited for any more."""
     if draft.state.timers:
         _drop_timers(draft, visit_prefix(frame))
     if draft.state.questions:
@@ -56,7 +68,11 @@ def _close_questions(draft: Draft, frame: Frame) -> None:
 
 def succeed(draft: Draft, frame: Frame, body: dict[str, Json]) -> None:
     """The action gave a result."""
-    end_action(draft, frame, {"kind": "ok", **_picked(body, "result", "untrusted", "items")})
+    outcome: dict[str, Json] = {"kind": "ok", "result": body["result"]}
+    for name in ("untrusted", "items"):
+        if name in body:
+            outcome[name] = body[name]
+    end_action(draft, frame, outcome)
 
 
 def _picked(body: dict[str, Json], *names: str) -> dict[str, Json]:
@@ -115,6 +131,8 @@ def _settle(program: Program, draft: Draft, cmd: str, usage: dict[str, Json] | N
     """Releases a reservation and books what was used instead."""
     new = draft.state
     intent = new.intents.get(cmd)
+    if intent is None and usage is None:
+        return
     reserve = intent.reserve if intent is not None else Reserve()
     model = intent.body.get("model") if intent is not None else None
     tokens, cost = used(usage, reserve, program.defn.models.get(model) if model else None)
@@ -249,21 +267,20 @@ def settled(program: Program, draft: Draft, body: dict[str, Json]) -> None:
 
 def close_visit(program: Program, draft: Draft, frame: Frame) -> None:
     """The frame leaves its state: what it had open there is closed. What is in doubt stays."""
-    new, prefix = draft.state, visit_prefix(frame)
-    outcome = frame.outcome
-    if outcome is not None and outcome["kind"] == "failed":
+    new, outcome = draft.state, frame.outcome
+    if outcome is None:
+        _close_waits(draft, frame)  # an outcome has done so already
+    elif outcome["kind"] == "failed":
         tool = frame.call["tool"] if frame.call is not None else outcome.get("tool")
         if tool is not None:
             args = _args(program, frame.call) if frame.call is not None else {}
             monitors.count(program, draft, frame.path, "failed", tool, args)
-    if new.timers:
-        _drop_timers(draft, prefix)
-    for cmd, intent in list(new.intents.items()) if new.intents else ():
-        if cmd.startswith(prefix) and intent.unsettled != "doubt":
-            _release(program, draft, intent)
-            del draft.own("intents")[cmd]
-    if new.questions:
-        _close_questions(draft, frame)
+    if new.intents:
+        prefix = visit_prefix(frame)
+        for cmd, intent in list(new.intents.items()):
+            if cmd.startswith(prefix) and intent.unsettled != "doubt":
+                _release(program, draft, intent)
+                del draft.own("intents")[cmd]
 
 
 def enough(state: RunState, question: Question, approvals: list[dict[str, Json]]) -> bool:

@@ -6,14 +6,15 @@ Everything here follows from the definition alone, so it can be shared by all ru
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from jamjet_dsl import definition as d
-from jamjet_dsl.kernel.budget import Caps, caps_of
+from jamjet_dsl.kernel.budget import Caps, caps_of, tool_reserve
 from jamjet_dsl.kernel.expr import Evaluator, compile_expr
-from jamjet_dsl.kernel.model import Frame
+from jamjet_dsl.kernel.model import Frame, Reserve
+from jamjet_dsl.kernel.quick import Quick, reader_of
 from jamjet_dsl.kernel.scope import Scope
 
 WRITES = frozenset({"writes", "irreversible"})
@@ -126,6 +127,25 @@ class Plan:
         return {a.bind: a.chat for a in actions if isinstance(a, d.Think) and a.bind and a.chat and a.tools}
 
 
+class Callee(NamedTuple):
+    """A tool, looked at once. `params` are name, type, quick reader, and whether it may be left out; `reserve` is the
+    worst case of one attempt; `journaled`: a call leaves an intent before it starts, since it writes, costs, is limited
+    or is asked about by a rule."""
+
+    tool: d.Tool
+    params: tuple[tuple[str, d.Type, Quick, bool], ...]
+    reserve: Reserve
+    journaled: bool
+
+
+class Argument(NamedTuple):
+    """An argument of a call as it is written: its name, its value, and what that reads."""
+
+    name: str
+    value: Evaluator
+    reads: frozenset[str]
+
+
 class Setting(NamedTuple):
     """A `set`, looked at once. `more` evaluates what `set xs = xs + more` adds; `ranged`: its type has a range."""
 
@@ -153,6 +173,11 @@ class Spot(NamedTuple):
 
     here: d.State | d.Final
     action: d.Action | None
+    bind: str | None
+    """The name that the action's result is bound to."""
+    chat: str | None
+    """The conversation that the action tells its outcome: its own, or that of the model which proposed the call that it
+    asks about."""
     sets: tuple[Setting, ...]
     exits: tuple[Exit, ...]
     others: dict[str, list[d.Edge]]
@@ -176,6 +201,8 @@ class Program:
         self._spots: dict[str, Spot] = {}
         self._settings: dict[int, tuple[Setting, ...]] = {}
         self._settled: dict[tuple[int, str], bool] = {}
+        self._callees: dict[str, Callee] = {}
+        self._arguments: dict[int, tuple[Argument, ...]] = {}
         budgets = [budget for plan in (self.main, *self.plans.values()) for budget in plan.budgets()]
         self.warns = any(budget.warn_percent is not None for budget in budgets)
         self.is_timed = self.main.caps.time is not None or self.main.caps.active is not None
@@ -210,7 +237,7 @@ class Program:
     def _look_at(self, plan: Plan, frame: Frame) -> Spot:
         here = plan.regions[frame.region][frame.state]
         if isinstance(here, d.Final):
-            return Spot(here, None, (), (), {}, frozenset(), final=True, listens=False)
+            return Spot(here, None, None, None, (), (), {}, frozenset(), final=True, listens=False)
         others: dict[str, list[d.Edge]] = {}
         for edge in here.edges:
             others.setdefault(edge.trigger, []).append(edge)
@@ -228,8 +255,8 @@ class Program:
         )
         takes = frozenset(edge.event for edge in others.get("event", ()) if edge.event is not None)
         listens = isinstance(here.action, d.Wait) and here.action.event is not None
-        sets = self._sets(plan, here.sets)
-        return Spot(here, here.action, sets, exits, others, takes, final=False, listens=listens)
+        sets, bind, chat = self._sets(plan, here.sets), getattr(here.action, "bind", None), _chat_of(plan, here.action)
+        return Spot(here, here.action, bind, chat, sets, exits, others, takes, final=False, listens=listens)
 
     def _sets(self, plan: Plan, sets: Iterable[d.SetDef]) -> tuple[Setting, ...]:
         found = []
@@ -269,7 +296,7 @@ class Program:
 
     def evaluate(self, expr: d.ExprJson, scope: Scope) -> Any:
         """The value of an expression. Raises EvalError."""
-        return self.closure(expr)(scope.env)
+        return self.closure(expr)(scope)
 
     def closure(self, expr: d.ExprJson) -> Evaluator:
         """What evaluates an expression. It is compiled on first use and kept: expressions belong to the definition,
@@ -300,10 +327,26 @@ class Program:
         """Tools whose calls a policy or an expression of any agent asks about: these leave an intent."""
         return self.main.remembered.union(*(plan.remembered for plan in self.plans.values()))
 
-    def needs_intent(self, tool: str) -> bool:
-        """Whether a call must be journaled before it starts: it writes, costs, is limited or is remembered."""
-        known = self.defn.tools[tool]
-        return known.effect != "reads" or known.cost is not None or bool(known.limits) or tool in self.remembered
+    def callee(self, tool: str) -> Callee:
+        """A declared tool, ready to be called."""
+        known = self._callees.get(tool)
+        if known is None:
+            declared = self.defn.tools[tool]
+            params = tuple(
+                (p.name, p.type, reader_of(p.type, self.defn), p.type.kind == "optional") for p in declared.params
+            )
+            plain = declared.effect == "reads" and declared.cost is None and not declared.limits
+            journaled = not plain or tool in self.remembered
+            known = self._callees[tool] = Callee(declared, params, tool_reserve(declared), journaled)
+        return known
+
+    def arguments(self, exprs: Mapping[str, d.ExprJson]) -> tuple[Argument, ...]:
+        """The arguments that the definition writes for a call, ready for use."""
+        known = self._arguments.get(id(exprs))
+        if known is None:
+            made = (Argument(name, self.closure(expr), self.reads(expr)) for name, expr in exprs.items())
+            known = self._arguments[id(exprs)] = tuple(made)
+        return known
 
     def steps(self, frame: Frame, name: str) -> bool:
         """Whether entering that state of the frame's region counts as a step: it has an action."""
@@ -329,13 +372,6 @@ class Program:
         declared = self.defn.tools.get(tool) if tool is not None else None
         return own if declared is None else own + declared.retry
 
-    def chat_of(self, frame: Frame, action: d.Action) -> str | None:
-        """The conversation that an action tells its outcome: its own, or that of the model which proposed the call
-        that it asks about."""
-        if isinstance(action, d.Ask):
-            return self.plan(frame).proposers.get(action.proposed) if action.proposed is not None else None
-        return action.chat if isinstance(action, d.Think | d.CallProposed | d.CallApproved) else None
-
     def bounded(self, type_: d.Type) -> bool:
         """Whether a type has a range in it, which only a look at the value can prove."""
         match type_:
@@ -356,6 +392,12 @@ class Program:
 
 
 _RECENT: deque[Program] = deque(maxlen=32)
+
+
+def _chat_of(plan: Plan, action: d.Action | None) -> str | None:
+    if isinstance(action, d.Ask):
+        return plan.proposers.get(action.proposed) if action.proposed is not None else None
+    return action.chat if isinstance(action, d.Think | d.CallProposed | d.CallApproved) else None
 
 
 def _expressions_in(tree: object) -> Iterator[d.ExprJson]:

@@ -11,6 +11,7 @@ from jamjet_dsl.kernel.budget import Misfit
 from jamjet_dsl.kernel.ids import action_id, frame_of
 from jamjet_dsl.kernel.model import Await, Call, Command, Frame, Grant, Json, Record, Reserve, RunState, Think
 from jamjet_dsl.kernel.program import FINALLY, UNDO, WRITES, Program
+from jamjet_dsl.kernel.quick import MISS
 from jamjet_dsl.kernel.scope import value_of
 from jamjet_dsl.kernel.values import dumps_form, from_public
 
@@ -97,17 +98,20 @@ def digest_of(tool: str, args: Mapping[str, Json]) -> str:
 def check_args(program: Program, tool: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Arguments as values in the order of the tool's parameters, and every problem they have."""
     problems: list[str] = []
-    params = program.defn.tools[tool].params
+    params = program.callee(tool).params
     args: dict[str, Any] = {}
-    for param in params:
-        if param.name in given:
-            args[param.name] = from_public(given[param.name], param.type, program.defn, param.name, problems)
-        elif param.type.kind == "optional":
-            args[param.name] = None
+    found = 0
+    for name, type_, read, optional in params:
+        if name in given:
+            found += 1
+            value = read(given[name])
+            args[name] = from_public(given[name], type_, program.defn, name, problems) if value is MISS else value
+        elif optional:
+            args[name] = None
         else:
-            problems.append(f"{param.name}: is missing")
-    if not given.keys() <= args.keys():
-        known = {param.name for param in params}
+            problems.append(f"{name}: is missing")
+    if found < len(given):
+        known = {param[0] for param in params}
         problems.extend(f"{name}: `{tool}` has no such parameter" for name in given if name not in known)
     return args, problems
 

@@ -416,7 +416,7 @@ def _facts(
         call = rule.call
         assert call is not None
         try:
-            around = scope.nested(values).env
+            around = scope.nested(values)
             args = {name: plan.closure(expr)(around) for name, expr in call.args.items()}
         except EvalError:
             continue

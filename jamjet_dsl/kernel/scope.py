@@ -16,87 +16,45 @@ if TYPE_CHECKING:
 ATTESTED, UNTRUSTED = "attested", "untrusted"
 NONE: frozenset[str] = frozenset()
 _NOWHERE: Mapping[str, frozenset[str]] = {}
+_PROVENANCE = {"$attested": ATTESTED, "$untrusted": UNTRUSTED}
 
 
-class Env(dict[str, Any]):
-    """Names and their values. What a run knows of itself (`spent`, `budget`, `now`, …) is made when it is first asked
-    for: most expressions never ask."""
+class Scope(dict[str, Any]):
+    """Names and their values: what an expression is evaluated in, with the provenance of the names. What a run knows of
+    itself (`spent`, `budget`, `now`, …) is made when it is first asked for: most expressions never ask.
 
-    __slots__ = ("roots", "scope")
-    roots: Roots
-    scope: Scope
+    `nested` makes a larger one and leaves it as it is. Nothing in it may lead back to it: every step makes some, and
+    what stands in no circle is gone without the garbage collector.
+    """
+
+    __slots__ = ("_asked", "_frame", "_program", "_state", "provenance")
+    provenance: Mapping[str, frozenset[str]]
+    _program: Program | None
+    _state: RunState
+    _frame: Frame
+    _asked: Scope | None
+    """Of a copy: whose names are asked where they came from. What a macro binds has no provenance."""
 
     def __missing__(self, name: str) -> Any:
-        value = self[name] = self.roots.of(name, self.scope)
+        if name in _PROVENANCE:
+            return (self if self._asked is None else self._asked)._asks(_PROVENANCE[name])
+        if self._program is None:
+            raise KeyError(name)
+        value = self[name] = _root(name, self._program, self._state, self._frame)
         return value
 
-    def copy(self) -> Env:
+    def copy(self) -> Scope:
         """The same names, to be changed."""
-        made = Env(self)
-        made.roots, made.scope = self.roots, self.scope
+        made = _scope(self, self.provenance, self._program, self._state, self._frame)
+        made._asked = self if self._asked is None else self._asked
         return made
-
-
-class Roots:
-    """What the expressions of an agent can name beside inputs and variables."""
-
-    __slots__ = ("frame", "program", "state")
-
-    def __init__(self, program: Program, state: RunState, frame: Frame) -> None:
-        self.program = program
-        self.state = state
-        self.frame = frame
-
-    def of(self, name: str, scope: Scope) -> Any:
-        """The root of that name. Raises KeyError for a name that is none."""
-        state, home = self.state, self.frame.home
-        match name:
-            case "run":
-                return {"id": run_id_of(state, home)}
-            case "principal":
-                return state.principal
-            case "spent":
-                return spent_record(self.program, state, home)
-            case "budget":
-                return budget_record(self.program, state, home)
-            case "undo":
-                return {"failed": [entry["text"] for entry in state.undo_failed if entry["home"] == home]}
-            case "now":
-                return Timestamp.of_ms(state.now_ms)
-            case "$calls":
-                counts = monitors_at(state, home)
-                return lambda tool: monitors.calls(counts, tool)
-            case "$history":
-                counts = monitors_at(state, home)
-                return lambda kind, tool, args: monitors.history(counts, kind, tool, args)
-            case "$attested":
-                return scope.asks(ATTESTED)
-            case "$untrusted":
-                return scope.asks(UNTRUSTED)
-        raise KeyError(name)
-
-
-class Scope:
-    """An environment and the provenance of its names. `nested` makes a larger one and leaves it as it is."""
-
-    __slots__ = ("env", "provenance")
-
-    def __init__(self, env: dict[str, Any], provenance: Mapping[str, frozenset[str]]) -> None:
-        self.env = env
-        self.provenance = provenance
-        if isinstance(env, Env):
-            env.scope = self
-        else:
-            env["$attested"] = self.asks(ATTESTED)
-            env["$untrusted"] = self.asks(UNTRUSTED)
 
     def nested(self, names: Mapping[str, Any], provenance: Mapping[str, frozenset[str]] | None = None) -> Scope:
         """The same with more names. A path such as `args.amount` may have provenance of its own."""
-        env = self.env.copy()
-        env.update(names)
-        env.pop("$attested", None)
-        env.pop("$untrusted", None)
-        return Scope(env, {**self.provenance, **provenance} if provenance else self.provenance)
+        known = {**self.provenance, **provenance} if provenance else self.provenance
+        made = _scope(self, known, self._program, self._state, self._frame)
+        made.update(names)
+        return made
 
     def flags(self, names: Iterable[str]) -> frozenset[str]:
         """The provenance of a value made of these names: attested if all are, untrusted if any is."""
@@ -109,11 +67,11 @@ class Scope:
         untrusted = UNTRUSTED if any(UNTRUSTED in flags for flags in found) else None
         return frozenset(flag for flag in (attested, untrusted) if flag)
 
-    def asks(self, flag: str) -> Callable[[tuple[str | int, ...]], bool | None]:
+    def _asks(self, flag: str) -> Callable[[tuple[str | int, ...]], bool | None]:
         """Whether what stands at a path came from there; None for what has no value."""
 
         def ask(path: tuple[str | int, ...]) -> bool | None:
-            if path[0] not in self.env:
+            if path[0] not in self:
                 return None
             if len(path) > 1 and f"{path[0]}.{path[1]}" in self.provenance:
                 return flag in self.provenance[f"{path[0]}.{path[1]}"]
@@ -122,16 +80,61 @@ class Scope:
         return ask
 
 
+def _scope(
+    names: Mapping[str, Any],
+    provenance: Mapping[str, frozenset[str]],
+    program: Program | None,
+    state: RunState,
+    frame: Frame,
+) -> Scope:
+    made = Scope(names)
+    made.provenance = provenance
+    made._program, made._state, made._frame, made._asked = program, state, frame, None
+    return made
+
+
+def _root(name: str, program: Program, state: RunState, frame: Frame) -> Any:
+    """What a run knows of itself, for the agent of a frame. Raises KeyError for a name that is none of it."""
+    home = frame.home
+    match name:
+        case "run":
+            return {"id": run_id_of(state, home)}
+        case "principal":
+            return state.principal
+        case "spent":
+            return spent_record(program, state, home)
+        case "budget":
+            return budget_record(program, state, home)
+        case "undo":
+            return {"failed": [entry["text"] for entry in state.undo_failed if entry["home"] == home]}
+        case "now":
+            return Timestamp.of_ms(state.now_ms)
+        case "$calls":
+            counts = monitors_at(state, home)
+            return lambda tool: monitors.calls(counts, tool)
+        case "$history":
+            counts = monitors_at(state, home)
+            return lambda kind, tool, args: monitors.history(counts, kind, tool, args)
+    raise KeyError(name)
+
+
+_NO_STATE, _NO_FRAME = RunState(""), Frame("", "")
+
+
+def names_only(names: Mapping[str, Any]) -> Scope:
+    """These names and nothing of a run."""
+    return _scope(names, _NOWHERE, None, _NO_STATE, _NO_FRAME)
+
+
 def scope_of(program: Program, state: RunState, frame: Frame) -> Scope:
     """What a state's expressions see: inputs, variables and the roots of a run. A branch or an item sees what its
     agent had set when it was opened, and over it what it has set itself."""
     if frame.parent is None:
-        env = Env(state.input)
-        env.update(state.vars)
-        env.roots = Roots(program, state, frame)
-        return Scope(env, state.provenance)
+        made = _scope(state.input, state.provenance, program, state, frame)
+        made.update(state.vars)
+        return made
     names, provenance = _names(state, frame)
-    return scope_with(program, state, frame, names, provenance)
+    return _scope(names, provenance, program, state, frame)
 
 
 def scope_with(
@@ -142,9 +145,7 @@ def scope_with(
     provenance: Mapping[str, frozenset[str]] = _NOWHERE,
 ) -> Scope:
     """Names of one's own choice, and the roots of a run."""
-    env = Env(names)
-    env.roots = Roots(program, state, frame)
-    return Scope(env, provenance)
+    return _scope(names, provenance, program, state, frame)
 
 
 def _names(state: RunState, frame: Frame) -> tuple[dict[str, Any], Mapping[str, frozenset[str]]]:
@@ -189,7 +190,7 @@ def monitors_at(state: RunState, home: str) -> dict[str, Json]:
 def tool_scope(state: RunState, args: Mapping[str, Any], home: str = "") -> Scope:
     """What the clauses of a tool see: its parameters (also as `args`) and `run`. `undo` adds `result`."""
     run = {"id": run_id_of(state, home)}
-    return Scope({**args, "args": dict(args), "run": run, "now": Timestamp.of_ms(state.now_ms)}, {})
+    return names_only({**args, "args": dict(args), "run": run, "now": Timestamp.of_ms(state.now_ms)})
 
 
 def spent_record(program: Program, state: RunState, home: str = "") -> dict[str, Any]:

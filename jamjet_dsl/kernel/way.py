@@ -19,6 +19,8 @@ from jamjet_dsl.kernel.values import EvalError, from_journal, from_public, to_jo
 
 _AS_IS = frozenset({bool, str})
 """Types whose values are the same in a journal, whatever they are."""
+_NONE: dict[str, Any] = {}
+"""Shared, and never changed."""
 
 
 class Way:
@@ -32,34 +34,37 @@ class Way:
         self.frame = frame
         self.scope: Scope = scope_of(program, state, frame)
         self.bind: str | None = None
-        self.binds: list[str] = []
+        self.binds: list[str] | None = None
         self.sets: dict[str, Any] = {}
-        self.appended: dict[str, list[Json]] = {}
-        self.flags: dict[str, frozenset[str]] = {}
+        # Nearly every transition has none of these: each is a dict of its own from the first on.
+        self.appended: dict[str, list[Json]] = _NONE
+        self.flags: dict[str, frozenset[str]] = _NONE
 
     def take_outcome(self) -> None:
         """Binds the action's result to its name and tells the conversation what came of it."""
         outcome = self.frame.outcome
         if outcome is None:
             return
-        action = self.program.action(self.frame)
+        spot = self.program.spot(self.frame)
+        action = spot.action
         if action is None:
             return
-        chat = self.program.chat_of(self.frame, action)
+        chat = spot.chat
         if chat is not None:
-            said = message(action, self.frame, outcome, self.scope.env.get(chat) or [])
+            said = message(action, self.frame, outcome, self.scope.get(chat) or [])
             if said:
                 self._tell(chat, said, UNTRUSTED if outcome.get("untrusted") else None)
         if outcome["kind"] not in ("ok", "answered"):
             return
-        for name, found in sorted(outcome.get("results", {}).items()):
-            self.binds.append(name)
-            self._assign(name, from_journal(found["value"]), frozenset(found.get("from", ())), journaled=False)
-        name = getattr(action, "bind", None)
-        if name is None:
-            return
-        self.bind = name
-        self._assign(name, from_journal(outcome["result"]), _came(outcome), journaled=False)
+        if "results" in outcome:
+            self.binds = sorted(outcome["results"])
+            for name in self.binds:
+                found = outcome["results"][name]
+                self._assign(name, from_journal(found["value"]), frozenset(found.get("from", ())), journaled=False)
+        bind = spot.bind
+        if bind is not None:
+            self.bind = bind
+            self._assign(bind, from_journal(outcome["result"]), _came(outcome), journaled=False)
 
     def take_event(self, edge: d.Edge) -> None:
         """Gives the edge's block the payload of the event that was consumed."""
@@ -69,10 +74,10 @@ class Way:
             self._assign(edge.bind, value, NONE, journaled=edge.bind in self.program.plan(self.frame).types)
 
     def _tell(self, chat: str, items: list[Json], flag: str | None) -> None:
-        self.appended[chat] = items
+        self.appended = {**self.appended, chat: items}
         known = self.scope.provenance.get(chat, NONE)
         flags = frozenset(f for f in known | ({flag} if flag else NONE) if f != ATTESTED)
-        old = self.scope.env.get(chat) or []
+        old = self.scope.get(chat) or []
         self._assign(chat, [*old, *(from_journal(item) for item in items)], flags, journaled=False)
 
     def run(self, sets: Iterable[Setting]) -> None:
@@ -82,11 +87,11 @@ class Way:
             flags = scope.flags(item.reads) if scope.provenance else NONE
             if item.more is not None and self._append(item, item.more, flags):
                 continue
-            value = item.value(scope.env)
+            value = item.value(scope)
             if item.fields:
-                if name not in scope.env:
+                if name not in scope:
                     raise EvalError("unset", f"`{name}` has no value here")
-                value = _with_field(scope.env[name], list(item.fields), value)
+                value = _with_field(scope[name], list(item.fields), value)
                 known = scope.provenance.get(name, NONE)
                 flags = frozenset(f for f in flags | known if f == UNTRUSTED or (f in flags and f in known))
             if item.ranged:
@@ -97,10 +102,10 @@ class Way:
         """Whether this was `set xs = xs + more` on a list: then only what is added is journaled, or a list that grows
         would be written again and again. Raises EvalError."""
         name = item.name
-        old = self.scope.env.get(name)
+        old = self.scope.get(name)
         if name in self.sets or not isinstance(old, list):
             return False
-        added = more(self.scope.env)
+        added = more(self.scope)
         if not isinstance(added, list):
             return False
         value = [*old, *added]
@@ -110,7 +115,7 @@ class Way:
             self._fits(name, value if type_.low is not None or type_.high is not None else added)
         said = self.appended.get(name, [])
         self._assign(name, value, flags, journaled=False)
-        self.appended[name] = [*said, *(to_journal(part) for part in added)]
+        self.appended = {**self.appended, name: [*said, *(to_journal(part) for part in added)]}
         return True
 
     def _fits(self, name: str, value: Any) -> None:
@@ -123,20 +128,21 @@ class Way:
     def _assign(self, name: str, value: Any, flags: frozenset[str], journaled: bool) -> None:
         if journaled:
             self.sets[name] = value
-            if self.appended:
-                self.appended.pop(name, None)
+            if name in self.appended:
+                self.appended = {known: items for known, items in self.appended.items() if known != name}
         if (flags or self.scope.provenance) and (flags != self.scope.provenance.get(name, NONE) or name in self.flags):
-            self.flags[name] = flags
+            self.flags = {**self.flags, name: flags}
             self.scope = self.scope.nested({name: value}, {name: flags})
         else:
-            self.scope.env[name] = value
+            self.scope[name] = value
 
     def moved(self, edge: str, to: str, over: bool = False, counted: bool = False) -> Record:
         """The transition."""
+        frame = self.frame
         body: dict[str, Json] = {
-            "frame": self.frame.path,
-            "visit": self.frame.visit,
-            "state": self.frame.state,
+            "frame": frame.path,
+            "visit": frame.visit,
+            "state": frame.state,
             "edge": edge,
             "to": to,
         }
@@ -151,7 +157,9 @@ class Way:
         if self.appended:
             body["append"] = self.appended
         if self.sets:
-            body["set"] = {n: v if type(v) in _AS_IS else to_journal(v) for n, v in self.sets.items()}
+            sets = body["set"] = {}
+            for name, value in self.sets.items():
+                sets[name] = value if type(value) in _AS_IS else to_journal(value)
         if self.flags:
             body["from"] = {name: sorted(flags) for name, flags in self.flags.items()}
         return Record("moved", body)
