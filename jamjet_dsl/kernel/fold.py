@@ -177,12 +177,13 @@ def _values(tree: Body) -> dict[str, Any]:
 
 def _moved(program: Program, draft: Draft, body: Body) -> None:
     new, frame = draft.state, draft.frame(body["frame"])
-    acts = program.spot(frame).action is not None
+    spot = program.spot(frame)
+    acts = spot.action is not None
     if len(body) != _PLAIN:
         _assign(draft, frame, body)
         if "counted" in body:
             _count(frame, f"{body['state']}/{body['edge']}")
-    if frame.outcome is not None or new.timers or new.intents or new.questions:
+    if frame.outcome is not None or frame.phase != "enter" or new.intents:
         outcomes.close_visit(program, draft, frame)
     if frame.fault is not None and not acts:
         _count(frame, f"{body['state']}/fault")
@@ -196,7 +197,7 @@ def _moved(program: Program, draft: Draft, body: Body) -> None:
         frame.ended = {}
     if frame.path == frame.home:
         _arrive(draft, frame, body["edge"])
-    if frame.state in program.plan(frame).acting[frame.region] and frame.kind != FINALLY:
+    if frame.state in spot.acting and frame.kind != FINALLY:
         count_step(draft, frame.path)
 
 

@@ -102,6 +102,8 @@ def _fault(frame: Frame, message: str, where: str) -> Record:
 def take(program: Program, state: RunState, frame: Frame, edge: d.Edge, way: Way) -> Record:
     """Goes by an edge: to its target and through its block, or to where its limit sends it."""
     limited = edge.limit is not None
+    if not limited and not edge.sets and edge.target is not None:
+        return goto(program, state, frame, way, edge.id, edge.target)
     limit_used = limited and frame.counters.get(f"{frame.state}/{edge.id}", 0) >= (edge.limit or 0)
     if limit_used and edge.limit_to is None:
         return _no_way_on(frame, state, f"limit of `{edge.id}` in `{frame.state}`")
@@ -137,7 +139,7 @@ def goto(
     counted: bool = False,
 ) -> Record:
     """The transition, unless the action behind it does not fit under the limit of steps."""
-    if state.exceeded is None and target in program.plan(frame).acting[frame.region]:
+    if state.exceeded is None and target in program.spot(frame).acting:
         home = out_of_steps(program, state, frame)
         if home is not None and not _is_exceeded(state, home):
             return exceeded(frame, "steps", home)

@@ -269,7 +269,8 @@ def close_visit(program: Program, draft: Draft, frame: Frame) -> None:
     """The frame leaves its state: what it had open there is closed. What is in doubt stays."""
     new, outcome = draft.state, frame.outcome
     if outcome is None:
-        _close_waits(draft, frame)  # an outcome has done so already
+        if frame.phase not in _WITHOUT_TIMERS:
+            _close_waits(draft, frame)  # an outcome has done so already
     elif outcome["kind"] == "failed":
         tool = frame.call["tool"] if frame.call is not None else outcome.get("tool")
         if tool is not None:

@@ -186,6 +186,8 @@ class Spot(NamedTuple):
     final: bool
     listens: bool
     """The action waits for an event."""
+    acting: frozenset[str]
+    """The states of the region that have an action: entering one counts as a step."""
 
 
 class Program:
@@ -235,9 +237,9 @@ class Program:
         return spot
 
     def _look_at(self, plan: Plan, frame: Frame) -> Spot:
-        here = plan.regions[frame.region][frame.state]
+        here, acting = plan.regions[frame.region][frame.state], plan.acting[frame.region]
         if isinstance(here, d.Final):
-            return Spot(here, None, None, None, (), (), {}, frozenset(), final=True, listens=False)
+            return Spot(here, None, None, None, (), (), {}, frozenset(), final=True, listens=False, acting=acting)
         others: dict[str, list[d.Edge]] = {}
         for edge in here.edges:
             others.setdefault(edge.trigger, []).append(edge)
@@ -256,7 +258,7 @@ class Program:
         takes = frozenset(edge.event for edge in others.get("event", ()) if edge.event is not None)
         listens = isinstance(here.action, d.Wait) and here.action.event is not None
         sets, bind, chat = self._sets(plan, here.sets), getattr(here.action, "bind", None), _chat_of(plan, here.action)
-        return Spot(here, here.action, bind, chat, sets, exits, others, takes, final=False, listens=listens)
+        return Spot(here, here.action, bind, chat, sets, exits, others, takes, False, listens, acting)
 
     def _sets(self, plan: Plan, sets: Iterable[d.SetDef]) -> tuple[Setting, ...]:
         found = []

@@ -579,7 +579,7 @@ class Book:
         declared: Tool = self.definition.tools[tool]
         if self.ended:
             return ("end", f"{tool} of {self.run_id} begins after the end"), ""
-        if declared.effect == "reads" and not self.program.needs_intent(tool):
+        if declared.effect == "reads" and not self.program.callee(tool).journaled:
             return self._read_once(tool, str(args["ref"])), ""
         for cmd, attempt in self.open.items():
             body = attempt.body

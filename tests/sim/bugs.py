@@ -228,7 +228,7 @@ def snapshot_misses_queue() -> list[Change]:
 
 @bug("A call that costs or writes leaves no intent.")
 def intent_not_journaled() -> list[Change]:
-    return [(Program, "needs_intent", lambda real: lambda self, tool: False)]
+    return [(Program, "callee", lambda real: lambda self, tool: real(self, tool)._replace(journaled=False))]
 
 
 @bug("An outcome counts twice: what was used is settled two times.")

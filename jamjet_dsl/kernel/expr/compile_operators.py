@@ -133,7 +133,13 @@ def _order(c: Compiler, expr: ExprJson, scope: Scope) -> Evaluator:
 
         return against
     b = c.compile(expr[2], scope)
-    return lambda env: ordered(op, a(env), b(env))
+    compare = ORDERS[op]
+
+    def between(env: Env) -> bool:
+        x, y = a(env), b(env)
+        return compare(x, y) if type(x) is int and type(y) is int else ordered(op, x, y)
+
+    return between
 
 
 def _in(c: Compiler, expr: ExprJson, scope: Scope) -> Evaluator:
