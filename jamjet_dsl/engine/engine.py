@@ -30,7 +30,7 @@ from jamjet_dsl.engine.flights import MOST_EFFECTS, MOST_THREADS, Places
 from jamjet_dsl.engine.handle import Run
 from jamjet_dsl.engine.journal import LEASE_MS, Journal, batch_of
 from jamjet_dsl.engine.keeper import MOST_RUNS, Keeper
-from jamjet_dsl.engine.loading import Pinned, load_state, load_veil, pin, pinned
+from jamjet_dsl.engine.loading import Pinned, load_since, load_state, load_veil, pin, pinned
 from jamjet_dsl.engine.owner import is_dead, this_owner
 from jamjet_dsl.engine.questions import closed, find_question
 from jamjet_dsl.engine.recordings import calls_nothing, is_off, recorded_hosts
@@ -312,12 +312,12 @@ class Engine:
         run_id = lease.run_id
         bound = self._bound_for(run_id)
         veil = load_veil(self.store, bound.program, run_id)
-        state = load_state(self.store, bound.program, run_id, veil)
+        state, snapshot = load_since(self.store, bound.program, run_id, veil)
         if state.seq != self.store.last_seq(run_id):
             # The lease is ours, so nobody can have appended since: the journal and its run disagree.
             raise JamError("JAMR107", f"the journal of {run_id} does not end where its run says")
         self._recall_scripts(run_id, bound)
-        journal = Journal(self.store, bound.program, lease, veil, state.seq, self._lease_ms)
+        journal = Journal(self.store, bound.program, lease, veil, snapshot, self._lease_ms)
         tools: ToolHost = bound.tools
         models: ModelHost = bound.models
         if is_off(state):

@@ -72,13 +72,18 @@ def load_veil(store: Store, program: Program, run_id: str | None = None) -> Veil
 
 def load_state(store: Store, program: Program, run_id: str, veil: Veil | None) -> RunState:
     """The newest snapshot and what came after it, or the whole journal where a snapshot does not fit its digest."""
+    return load_since(store, program, run_id, veil)[0]
+
+
+def load_since(store: Store, program: Program, run_id: str, veil: Veil | None) -> tuple[RunState, int]:
+    """The same, and the event whose snapshot was used; 0 where it was the whole journal."""
     snapshot = store.snapshot(run_id)
     if snapshot is not None:
         rest = list(store.history(run_id, after=snapshot.seq))
         state = _trusted(snapshot.state, rest, veil)
         if state is not None:
-            return _fold_on(store, program, state, rest, veil)
-    return _fold_on(store, program, initial(run_id), store.history(run_id), veil)
+            return _fold_on(store, program, state, rest, veil), snapshot.seq
+    return _fold_on(store, program, initial(run_id), store.history(run_id), veil), 0
 
 
 def rebuild(store: SqliteStore, run_id: str) -> None:

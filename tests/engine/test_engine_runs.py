@@ -598,6 +598,29 @@ agent counter {
         assert (await run.wait()).output == {"n": 150}
 
 
+async def test_a_run_that_is_woken_often_and_briefly_is_snapshotted(tmp_path: Path) -> None:
+    """Each wake brings a few events. Counted from the last time it was loaded there would never be enough of them, and
+    every wake would read the whole journal."""
+    program = compile_text("""
+agent counter {
+  output n: int
+  var n: int = 0
+  event tick()
+  budget { steps 400  exceeded -> over }
+  start state waiting { wait for event tick(e)  -> counted }
+  state counted { set n = n + 1  when n >= 100 -> done  otherwise -> waiting }
+  final done { n = n }
+  failed over { n = n }
+}""")
+    async with Engine(tmp_path / "t.db", clock=SimClock()) as jam:
+        await (await jam.start(program, {}, id="t")).wait()
+        for _ in range(20):
+            await jam.send("t", "tick", {})
+        snapshot = jam.store.snapshot("t")
+        assert snapshot is not None
+        assert len(list(jam.store.history("t", after=snapshot.seq))) <= 30
+
+
 async def test_a_damaged_snapshot_is_not_trusted(tmp_path: Path) -> None:
     store = MemoryStore()
     async with Engine(store, tools={"pay": pay_ann}) as jam:
