@@ -151,8 +151,7 @@ class Engine:
             until = asyncio.get_running_loop().time() + grace_ms / 1000
             while self._keeper.drivers and (left := until - asyncio.get_running_loop().time()) > 0:
                 self._nudge = asyncio.Event()
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._nudge.wait(), left)
+                await nudged(self._nudge, left)
         finally:
             self._keeper.abort()
             await self._commits.close()
@@ -270,8 +269,7 @@ class Engine:
             self._keeper.forget_resting()
             left = 0 if wake is None else wake - self.clock.now_ms()
             delay = min(poll_ms, left) if left > 0 else poll_ms
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._nudge.wait(), 0 if full else delay / 1000)
+            await nudged(self._nudge, 0 if full else delay / 1000)
 
     def _take_due(self) -> bool:
         """Take up what has something to do, as far as there is room. True if there may be more to take."""
@@ -618,7 +616,12 @@ class Engine:
 
     def failed(self, run_id: str, error: JamError) -> None:
         """A run could not be driven on."""
-        self._tell(run_id, error)
+        try:
+            self._tell(run_id, error)
+        except Exception as problem:
+            # Whoever is told may be gone (a closed pipe). The other runs, and the heartbeat, go on all the same.
+            loop = asyncio.get_running_loop()
+            loop.call_exception_handler({"message": f"telling of {run_id} failed", "exception": problem})
 
     def vacated(self, driver: Driver) -> None:
         """A driver has left. Whoever holds its run is about to ask where it stands."""
@@ -658,6 +661,17 @@ class Engine:
             self._keeper.poke(run_id)
         if mail and self._working_since is not None and self._nudge is not None:
             self._nudge.set()
+
+
+async def nudged(nudge: asyncio.Event, seconds: float) -> None:
+    """Wait until somebody nudges, at most so long.
+
+    Not with `asyncio.wait_for`: until Python 3.12 one that is cancelled just as its event is set returns as if it had
+    not been, and whoever asked a worker to stop while a message came would wait for it for ever.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await nudge.wait()
 
 
 def person(who: Person) -> dict[str, Any]:

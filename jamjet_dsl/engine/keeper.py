@@ -14,7 +14,7 @@ from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.engine.advance import Chance, Happened
 from jamjet_dsl.engine.alarms import Alarms
 from jamjet_dsl.engine.commits import Commits, Creation
-from jamjet_dsl.engine.driver import Driver
+from jamjet_dsl.engine.driver import Driver, coded
 from jamjet_dsl.engine.flights import Places
 from jamjet_dsl.engine.turns import Turns
 from jamjet_dsl.kernel.machine import next_wake
@@ -249,7 +249,9 @@ class Keeper:
                 self.take(driver)
                 driver.begin(first)
                 return
-        except JamError as error:
+        except Exception as problem:
+            # Whatever it is: one run that cannot be taken up must not end the alarms, and with them every heartbeat.
+            error = coded(problem)
             if error.code not in _LATER:
                 self._resting.pop(run_id, None)
                 self.errors[run_id] = error

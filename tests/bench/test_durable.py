@@ -61,7 +61,6 @@ def test_kernel(tmp_path: Path) -> None:
     assert all(result["rate"] > 0 for (result,) in found["kernel"].values())
 
 
-@pytest.mark.skip(reason="hung once under a full suite, and not in 5 s alone: the cause is looked for first")
 def test_waiting(tmp_path: Path) -> None:
     found = measured("waiting", tmp_path)["waiting"]
     assert set(found) == {"fill 10", "10", "fill 20", "20"}
