@@ -193,6 +193,9 @@ class Engine:
         first = [Happened(kind, {**body, "source": place.source})]
         veil = load_veil(self.store, bound.program)
         here = drive and self._keeper.room > 0
+        if here:
+            # What the store may refuse comes first: a run whose lease is taken and which nobody begins would be stuck.
+            self._watching.begin()
         while True:
             now = self.clock.now_ms()
             step = advance(bound.program, initial(run_id), first, now, self.chance, self.store.key_digest, begin=here)
@@ -213,11 +216,10 @@ class Engine:
                 veil.unsaved.clear()
             journal = Journal(self.store, bound.program, lease, veil, 0, self._lease_ms)
             driver = Driver(self._keeper, bound.program, initial(run_id), journal, bound.tools, bound.models)
-            self._take(driver)
+            self._keeper.take(driver)
             driver.go_on(step)
         elif here:
             self._keeper.rests(run_id, step.state)
-            self._watching.begin()
         elif drive:
             self._keeper.defer(run_id)
         return self._handle(run_id)
@@ -342,6 +344,7 @@ class Engine:
 
     def _take_up(self, run_id: str) -> None:
         """Drive a run from now on, or as soon as there is room. Raises JamError as `resume`."""
+        self._watching.begin()
         if self._keeper.room:
             self._begin(*self.claim(run_id))
         else:
@@ -349,12 +352,8 @@ class Engine:
             self._keeper.defer(run_id)
 
     def _begin(self, driver: Driver, first: list[Happened]) -> None:
-        self._take(driver)
-        driver.begin(first)
-
-    def _take(self, driver: Driver) -> None:
         self._keeper.take(driver)
-        self._watching.begin()
+        driver.begin(first)
 
     def _handle(self, run_id: str) -> Run:
         handle = self._handles.get(run_id)

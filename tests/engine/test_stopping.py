@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jamjet_dsl import Engine, JamError, SimClock, compile_text
+from jamjet_dsl import Engine, JamError, Run, SimClock, compile_text
 from jamjet_dsl.engine import engine as engine_module
 from jamjet_dsl.engine.loading import load_state
 from jamjet_dsl.store.memory import MemoryStore
@@ -130,3 +130,31 @@ async def test_a_mistake_in_taking_one_run_up_does_not_end_the_alarms(monkeypatc
         assert [lease.run_id for lease in taken] == ["bad"], "the other one is still held: its heart beats"
         gate.open.set()
         assert (await asyncio.wait_for(good.wait(), 5)).status == "completed"
+
+
+@pytest.mark.parametrize("begins", [True, False], ids=["start", "resume"])
+async def test_a_store_that_cannot_be_watched_yet_leaves_no_run_that_nobody_drives(begins: bool) -> None:
+    class Locked(MemoryStore):
+        locked = False
+
+        def changes(self) -> int:
+            if self.locked:
+                raise JamError("JAMR103", "another process holds the lock")
+            return super().changes()
+
+    store, gate = Locked(), Gate()
+    gate.open.set()
+    if not begins:
+        async with Engine(store, tools={"pay": gate.pay}) as jam:
+            await jam.start(pay(), INPUT, id="t", drive=False)
+    async with Engine(store, tools={"pay": gate.pay}) as jam:
+
+        async def go() -> Run:
+            return await (jam.start(pay(), INPUT, id="t") if begins else jam.resume("t"))
+
+        store.locked = True
+        with pytest.raises(JamError) as caught:
+            await go()
+        assert (caught.value.code, store.due(jam.clock.now_ms())) == ("JAMR103", [] if begins else ["t"])
+        store.locked = False
+        assert (await asyncio.wait_for((await go()).wait(), 5)).status == "completed"
