@@ -166,6 +166,10 @@ class Keeper:
 
     def take(self, driver: Driver) -> None:
         """Look after a run that is driven from now on."""
+        stale = self.drivers.get(driver.run_id)
+        if stale is not None:
+            # It lost its lease while the process was stopped, and a worker's search came before the next heartbeat.
+            stale.lose()
         self.errors.pop(driver.run_id, None)
         self._resting.pop(driver.run_id, None)
         self._full.discard(driver.run_id)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 
 import pytest
 
@@ -18,6 +17,7 @@ from jamjet_dsl.engine import engine as engine_module
 from jamjet_dsl.store.memory import MemoryStore
 from tests.engine.test_engine_runs import INPUT, kinds, pay
 from tests.engine.test_many_runs import until
+from tests.engine.test_stopping import ends
 from tests.engine.test_taking_over import Gate
 
 LEASE_MS = 15_000
@@ -77,7 +77,23 @@ async def test_who_comes_back_takes_its_runs_up_again(
         assert (await asyncio.wait_for(waiting, 5)).status == "completed"
         assert kinds(jam, run).count("resumed") == times - 1
         assert kinds(jam, run).count("succeeded") == 1
-        if working is not None:
-            working.cancel()
-            with suppress(asyncio.CancelledError):
-                await working
+        assert working is None or await ends(working)
+
+
+async def test_a_worker_that_finds_its_own_run_free_before_its_heart_beats_drives_it_once() -> None:
+    store, clock, gate = MemoryStore(), SimClock(), Gate()
+    async with Engine(store, clock=clock, tools={"pay": gate.pay}, lease_ms=LEASE_MS) as jam:
+        working = asyncio.create_task(jam.work(poll_ms=1))
+        run = await jam.start(pay(effect="writes", more="key to + run.id"), INPUT, id="t")
+        await until(lambda: len(gate.calls) == 1)
+        # No alarm rings, since the clock stands still from here on: only the search of the worker goes on.
+        clock._now_ms += AWAY_MS
+        freed(store, clock.now_ms())
+        await until(lambda: len(gate.calls) == 2)
+        assert gate.stopped == 1, "who lost the run has stopped what it did"
+        await clock.advance(3 * LEASE_MS)
+        assert store.claim_due("other", LEASE_MS, clock.now_ms(), 10) == [], "the heart beats for who drives it now"
+        gate.open.set()
+        assert (await asyncio.wait_for(run.wait(), 5)).status == "completed"
+        assert kinds(jam, run).count("succeeded") == 1
+        assert await ends(working)
