@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jamjet_dsl.definition import Budget, Limits, ModelDef, Think, Tool
 from jamjet_dsl.kernel.draft import Draft
-from jamjet_dsl.kernel.ids import frame_of
+from jamjet_dsl.kernel.ids import concerns, frame_of
 from jamjet_dsl.kernel.model import Account, Frame, Json, Reserve, RunState
 from jamjet_dsl.money import money_text
 
@@ -121,7 +121,7 @@ class Used(NamedTuple):
 
 def used_at(state: RunState, home: str) -> Used:
     """What the agent at `home` has used."""
-    held = [i.reserve for cmd, i in state.intents.items() if not home or cmd.startswith(home)] if state.intents else []
+    held = [i.reserve for cmd, i in state.intents.items() if concerns(cmd, home)] if state.intents else []
     tokens = sum(r.tokens for r in held)
     cost = sum((amount(r.cost) for r in held), ZERO)
     account = _account(state, home)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from jamjet_dsl.kernel import frames, outcomes, versions
 from jamjet_dsl.kernel.budget import ZERO, amount, charge, count_step
 from jamjet_dsl.kernel.draft import Draft
-from jamjet_dsl.kernel.ids import base_of, frame_of, timer_id, visit_prefix
+from jamjet_dsl.kernel.ids import base_of, frame_of, inside, timer_id, visit_prefix
 from jamjet_dsl.kernel.model import ENDED, Event, Frame, Grant, Intent, Json, Question, Reserve, RunState
 from jamjet_dsl.kernel.outcomes import open_frame
 from jamjet_dsl.kernel.program import FINALLY, Program
@@ -80,17 +80,12 @@ def waits_for_people(state: RunState, home: str = "") -> bool:
         return True
     if len(state.frames) == 1:
         return state.frames[""].phase in _AT_REST_ALONE
-    return all(f.phase == "ask" for f in state.frames.values() if belongs(f.path, home) and f.phase not in _AROUND)
+    return all(f.phase == "ask" for f in state.frames.values() if inside(f.path, home) and f.phase not in _AROUND)
 
 
 _AROUND = ("join", "finally")
 """The phases of a frame that only waits for frames of its own."""
 _AT_REST_ALONE = ("ask", *_AROUND)
-
-
-def belongs(path: str, home: str) -> bool:
-    """Whether a frame is that of the agent at `home`, or one inside it."""
-    return not home or path == home or path.startswith(f"{home}/")
 
 
 def _settle_down(program: Program, draft: Draft) -> None:

@@ -43,6 +43,11 @@ def inside(path: str, around: str) -> bool:
     return not around or path == around or path.startswith(f"{around}/")
 
 
+def concerns(cmd: str, around: str) -> bool:
+    """Whether an effect is one of a frame, or of one inside it."""
+    return not around or inside(frame_of(cmd), around)
+
+
 def fact_id(cmd: str, name: str, depth: int = 0) -> str:
     """The id of the read of fact `name` for the decision on `cmd`, by the policy of the agent so many agents outside
     the one that calls."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.kernel.budget import carve, out_of_steps
-from jamjet_dsl.kernel.ids import action_id, child_path, frame_of
+from jamjet_dsl.kernel.ids import action_id, child_path, concerns, frame_of
 from jamjet_dsl.kernel.model import Command, Frame, Intent, Json, Record, RunState
 from jamjet_dsl.kernel.program import FINALLY, UNDO, Plan, Program
 from jamjet_dsl.kernel.records import exceeded, failed, fault
@@ -163,7 +163,7 @@ def _take_back(state: RunState, frame: Frame) -> Record | None:
     for intent in doubts(state, frame.home):
         region = f"{UNDO} {intent.body['tool']}"
         return Record("begun", {**body, "kind": "doubt", "region": region, "doubt": intent.cmd})
-    entry = next((e for e in reversed(state.undo) if belongs(e["cmd"], frame.home)), None)
+    entry = next((e for e in reversed(state.undo) if concerns(e["cmd"], frame.home)), None)
     if entry is None:
         return None
     return Record("begun", {**body, "kind": UNDO, "region": f"{UNDO} {entry['tool']}", "undo": entry["cmd"]})
@@ -171,7 +171,7 @@ def _take_back(state: RunState, frame: Frame) -> Record | None:
 
 def doubts(state: RunState, home: str) -> list[Intent]:
     """The calls of an agent that nobody knows about and that no frame waits for any more, the first one first."""
-    found = [i for i in state.intents.values() if i.unsettled == "doubt" and belongs(i.cmd, home)]
+    found = [i for i in state.intents.values() if i.unsettled == "doubt" and concerns(i.cmd, home)]
     return sorted((i for i in found if not _waited_for(state, i)), key=lambda intent: (intent.at_ms, intent.cmd))
 
 
@@ -179,11 +179,6 @@ def _waited_for(state: RunState, intent: Intent) -> bool:
     frame = state.frames.get(frame_of(intent.cmd))
     outcome = frame.outcome if frame is not None else None
     return outcome is not None and outcome["kind"] == "in_doubt" and outcome["cmd"] == intent.cmd
-
-
-def belongs(cmd: str, home: str) -> bool:
-    """Whether an effect is one of the agent at `home`, or of one inside it."""
-    return not home or cmd.startswith((f"{home}#", f"{home}/"))
 
 
 # ---- how it ends

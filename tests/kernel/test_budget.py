@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from jamjet_dsl import definition as d
-from jamjet_dsl.kernel.budget import amount, caps_of
-from jamjet_dsl.kernel.model import Think
+from jamjet_dsl.kernel.budget import amount, caps_of, used_at
+from jamjet_dsl.kernel.ids import concerns, inside
+from jamjet_dsl.kernel.model import Account, Frame, Intent, Reserve, RunState, Think
 from tests.kernel.build import (
     STRING,
     allow,
@@ -309,3 +310,37 @@ def test_facts_must_fit_too() -> None:
     finished = run(definition, {"t": "x", "dear": "x"})
     assert finished.path == ["a", "over"]
     assert not finished.performed
+
+
+@pytest.mark.parametrize(
+    ("cmd", "around", "within"),
+    [
+        ("a@1/b#2.1", "", True),
+        ("#2.1", "", True),
+        ("a@1/b#2.1", "a@1/b", True),
+        ("a@1/b#2.1/fact/x", "a@1/b", True),
+        ("a@1/b/c@2/d#1.1", "a@1/b", True),
+        ("a@1/bc#2.1", "a@1/b", False),
+        ("a@1/bc/d@1/e#2.1", "a@1/b", False),
+        ("#2.1", "a@1/b", False),
+    ],
+)
+def test_a_path_that_begins_with_the_letters_of_another_is_not_inside_it(cmd: str, around: str, within: bool) -> None:
+    assert concerns(cmd, around) == within
+    assert inside(cmd.rpartition("#")[0], around) == within
+
+
+def test_an_agent_does_not_hold_what_one_whose_name_begins_alike_holds() -> None:
+    account = Account({"tokens": 100}, {"tokens": 100}, 0)
+    frames = {
+        "": Frame("", "a"),
+        "a@1/b": Frame("a@1/b", "x", kind="agent", parent="", home="a@1/b", account=account),
+        "a@1/bc": Frame("a@1/bc", "x", kind="agent", parent="", home="a@1/bc", account=account),
+    }
+    held = {
+        cmd: Intent(cmd, {}, 0, Reserve(tokens, None)) for cmd, tokens in {"a@1/b#1.1": 1, "a@1/bc#1.1": 10}.items()
+    }
+    state = RunState("r", frames=frames, intents=held)
+    assert used_at(state, "a@1/b").held_tokens == 1
+    assert used_at(state, "a@1/bc").held_tokens == 10
+    assert used_at(state, "").held_tokens == 11
