@@ -209,8 +209,6 @@ def check_forked(walk: Walk, event: Event) -> None:
     began with. Raises Impossible."""
     body = event.body
     origin, whole = body["origin"], body["whole"]
-    if whole.get("format") != state_json.FORMAT:
-        walk.found.open.append("the fork begins with a state in the form of another version")
     try:
         walk.store.summary(origin["run"])
     except JamError:
@@ -227,7 +225,7 @@ def check_forked(walk: Walk, event: Event) -> None:
         raise Impossible(f"the run it came from, {origin['run']}, does not prove itself at event {seq}") from None
     if there.state.seq != origin["seq"] or past.hash != origin["hash"]:
         raise Impossible(f"the run it came from, {origin['run']}, has another event {origin['seq']}")
-    if not same(json.loads(state_json.encode(there.state)), whole):
+    if not same(json.loads(state_json.encode(there.state)), state_json.upgraded(whole)):
         raise Impossible(
             f"it does not begin with the state of {origin['run']} after event {origin['seq']}", of_values=True
         )

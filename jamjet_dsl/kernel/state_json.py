@@ -1,7 +1,12 @@
-"""Snapshots: a `RunState` as canonical JSON bytes and back. Equal states give equal bytes.
+"""A `RunState` as canonical JSON bytes and back. Equal states give equal bytes.
 
 Variables and input are the only run-time values in a state; they are stored in journal form. All else is JSON
 already.
+
+A state is written in two places, and the rule for a form of another version is not the same for both. A *snapshot* is a
+cache: `decode` refuses it, and the journal is folded instead. A `forked` event is part of a journal, which is never
+rewritten and stays readable: `restore` brings its state forward, one version at a time. Whoever raises `FORMAT` adds
+the step from the version before to `_UPGRADES`.
 """
 
 from __future__ import annotations
@@ -9,14 +14,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.kernel.model import Account, Frame, Grant, Intent, Json, Question, Reserve, RunState, Spent
 from jamjet_dsl.kernel.values import dumps_form, from_journal, to_journal
 
 FORMAT = 4
-"""Version of this form; it stands in every snapshot. A snapshot is a cache: one of another version is not read,
-the journal is folded instead."""
+"""Version of this form; it stands in every snapshot and in every `forked` event."""
 
 _VALUES = ("input", "vars")
 _PARTS: dict[str, type] = {"frames": Frame, "intents": Intent, "questions": Question, "grants": Grant}
@@ -31,14 +37,49 @@ def encode(state: RunState) -> bytes:
 
 
 def decode(data: bytes) -> RunState:
-    """The state of a snapshot. Raises ValueError for a snapshot of another version or for what is none."""
+    """The state of a snapshot. Raises ValueError for one of another version and for what is none."""
     try:
         tree = json.loads(data)
         if tree.pop("format") != FORMAT:
-            raise ValueError("the snapshot is of another version")
+            raise ValueError("the state is of another version")
         return RunState(**{name: _in(name, item) for name, item in tree.items()})
     except (KeyError, TypeError, AttributeError) as problem:
         raise ValueError(f"not a snapshot: {problem}") from None
+
+
+def restore(tree: Mapping[str, Json]) -> RunState:
+    """The state that a journal holds, in this form or in one of an earlier version.
+
+    Raises JamError JAMR104 for a form of a later version, ValueError for what is no state.
+    """
+    return decode(dumps_form(upgraded(tree)))
+
+
+def upgraded(tree: Mapping[str, Json]) -> dict[str, Json]:
+    """The tree that this version would have written for the state. Raises as `restore` does."""
+    found, form = dict(tree), tree.get("format")
+    while form != FORMAT:
+        if isinstance(form, int) and form > FORMAT:
+            raise JamError("JAMR104", f"a state is written in form {form}; this version of jam knows {FORMAT}")
+        if not isinstance(form, int) or form not in _UPGRADES:
+            raise ValueError(f"not a state: there is no form {form!r}")
+        found, form = _UPGRADES[form](found), form + 1
+    return {**found, "format": FORMAT}
+
+
+def _from_3(tree: dict[str, Json]) -> dict[str, Json]:
+    """What keys stand for is kept by the store alone, and of a frozen call only what cannot be known otherwise."""
+    frames = {}
+    for path, frame in tree["frames"].items():
+        call = frame["call"]
+        if call is not None:
+            call = {name: item for name, item in call.items() if name not in ("digest", "trace_key")}
+        frames[path] = {**frame, "call": call}
+    return {**{name: item for name, item in tree.items() if name != "keys"}, "frames": frames}
+
+
+_UPGRADES: dict[int, Callable[[dict[str, Json]], dict[str, Json]]] = {3: _from_3}
+"""From the form of a version to the next one. Forks began with form 3."""
 
 
 def digest(state: RunState) -> str:

@@ -13,8 +13,8 @@ from jamjet_dsl.kernel.ids import timer_id
 from jamjet_dsl.kernel.model import Frame, Json, RunState
 from jamjet_dsl.kernel.monitors import SEP
 from jamjet_dsl.kernel.program import Program
-from jamjet_dsl.kernel.state_json import decode
-from jamjet_dsl.kernel.values import dumps_form, from_journal
+from jamjet_dsl.kernel.state_json import restore
+from jamjet_dsl.kernel.values import from_journal
 
 Body = dict[str, Json]
 _OWN = frozenset({"run_id", "seq", "now_ms", "origin"})
@@ -29,7 +29,7 @@ def forked(program: Program, draft: Draft, body: Body) -> None:
     the other. What `set` gives are variables that somebody has changed on the way.
     """
     new = draft.state
-    whole = decode(dumps_form(body["whole"]))
+    whole = restore(body["whole"])
     passed = new.now_ms - whole.now_ms
     for field in dataclasses.fields(RunState):
         if field.name not in _OWN:
