@@ -12,7 +12,7 @@ from typing import TypeAlias, assert_never
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.kernel.actions import enter_ask, enter_emit, enter_think, enter_wait
-from jamjet_dsl.kernel.budget import caps_at, overdue, spares, used_at, warn_level
+from jamjet_dsl.kernel.budget import caps_at, out_of_steps, overdue, spares, used_at, warn_level
 from jamjet_dsl.kernel.calls import confirm, enter_call
 from jamjet_dsl.kernel.fold import apply
 from jamjet_dsl.kernel.ids import action_id, timer_id
@@ -378,7 +378,10 @@ def _cancelled(program: Program, state: RunState) -> list[Command]:
     here = program.state(frame)
     if not handlers or isinstance(here, d.Final):
         return [*_stop(state, frame), _end(program, state, frame, _cancelled_at(frame))]
-    return [*_stop(state, frame), _divert(program, state, frame, "cancel", handlers[0].target)]
+    target = handlers[0].target
+    if state.exceeded is None and target in program.main.acting[""] and out_of_steps(program, state, frame) is not None:
+        return [exceeded(frame, "steps")]
+    return [*_stop(state, frame), _divert(program, state, frame, "cancel", target)]
 
 
 def _cancelled_at(frame: Frame) -> dict[str, Json]:

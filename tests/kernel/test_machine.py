@@ -554,6 +554,22 @@ def test_cancelling_goes_by_the_handler_and_ends_as_cancelled() -> None:
     assert waiting.state.status == "cancelled"
 
 
+def test_cancelling_takes_no_step_that_does_not_fit() -> None:
+    """The handler acts, and no step is left for it: the run goes to `exceeded`, and ends as cancelled all the same."""
+    looks = (state("a", call(), always("b")), state("b", d.Wait(event="said"), always("done")))
+    states = (*looks, final("done"), final("over"), state("tidy", call(), always("done")))
+    limits = d.Budget(limits=d.Limits(steps=2), exceeded="over")
+    definition = program(
+        *states, events=SAID, handlers=(handler("cancel", "tidy"),), tools={"t": reads()}, budget=limits
+    )
+    waiting = run(definition, {"t": "x"})
+    waiting.cancel()
+    assert waiting.path == ["a", "b", "over"]
+    assert waiting.state.spent.steps == 2
+    assert (waiting.state.status, waiting.state.exceeded) == ("cancelled", "steps")
+    assert len(waiting.performed) == 1
+
+
 def test_cancelling_waits_for_a_write_in_flight_and_stops_a_read_at_once() -> None:
     dear = reads(cost="0.01 USD")
     for tool, kinds in ((writes(), ["intent", "cancelling"]), (dear, ["cancelling", "moved", "finished"])):

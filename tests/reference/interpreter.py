@@ -154,7 +154,6 @@ class Way(NamedTuple):
     target: str
     names: Names
     edge: ast.Edge | None = None
-    forced: bool = False
 
 
 class Undo(NamedTuple):
@@ -525,15 +524,15 @@ class Frame:
                 raise Stop
 
     def enter(self, way: Way) -> None:
-        """Go on to a state, if its action fits under the limit of steps (§6.1). Where nothing is asked (at the
-        start, on the way to `on cancel`) the state is entered first."""
+        """Go on to a state, if its action fits under the limit of steps (§6.1). At the start of a run, where there is
+        no state before, it is entered first."""
         acts, agent = action_of(self.states[way.target]) is not None, self.agent
         out = [a for a in agent.around if a.used["steps"] >= a.caps.get("steps", INFINITY)] if acts else []
         first = not self.here and agent.root is self
         full = next(iter(sorted(out, key=lambda a: first and a is agent)), None)
         if full is not None and full.exceeded:
             full = None
-        if full is not None and not way.forced and not (first and full is agent):
+        if full is not None and not (first and full is agent):
             full.exceed()
             raise Stop
         if acts:
@@ -575,7 +574,7 @@ class Frame:
         elif target is None:
             yield from self.park("cancel")
         agent.diverted = ""
-        return Way(target, way, forced=True)
+        return Way(target, way)
 
     def state(self, here: Any) -> Steps:
         """One state: its action, then an edge (§2.1). Gives the way to the next."""
