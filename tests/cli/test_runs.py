@@ -249,3 +249,30 @@ def test_the_tests_of_all_agents_of_a_file_are_run_in_their_order(jam: Jam, pay:
     said = jam("test", "pay.jam", "--format", "json").json
     assert [(t["agent"], t["passed"]) for t in said["tests"]] == [("payer", True)] * 2 + [("other", True)] * 2
     assert len(jam("test", "pay.jam:other", "--format", "json").json["tests"]) == 2
+
+
+MANY = """
+agent many version 1 {
+  output n: int
+  budget { steps 40  exceeded -> over }
+  start state all {
+    each q in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], 12 at once {
+      state first { parallel_step }
+    }
+    -> done
+  }
+  final done { n = 12 }
+  failed over { n = 0 }
+}
+"""
+
+
+def test_what_is_at_work_inside_is_listed_as_people_count(jam: Jam, tmp_path: Path) -> None:
+    """Item 2 before item 10, and what is inside an item right after it."""
+    inner = 'each r in [0, 1], 2 at once { ask role "boss" "{q}.{r}?" options yes, no  on yes skip  on no skip }'
+    (tmp_path / "many.jam").write_text(MANY.replace("parallel_step", inner))
+    assert jam("run", "many.jam", "--id", "r1").code == 4, jam("check", "many.jam").out
+    paths = [frame["path"] for frame in jam("show", "r1", "--format", "json").json["frames"]]
+    assert paths == [path for q in range(12) for path in (f"all@1/{q}", *(f"all@1/{q}/first@1/{r}" for r in (0, 1)))]
+    shown = [line.split()[1] for line in jam("show", "r1").out.splitlines() if line.startswith("  item all@1/")]
+    assert shown == paths
