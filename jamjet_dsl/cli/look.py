@@ -52,12 +52,14 @@ def runs_command(ctx: click.Context, wanted: tuple[str, ...], form: str) -> int:
     """List runs, oldest first."""
     from dataclasses import asdict
 
+    from jamjet_dsl.engine.owner import durability_of
+
     with opened(ctx) as (jam, _db):
         rows = jam.runs(wanted or None)
         now = jam.clock.now_ms()
     if form == "json":
         for row in rows:
-            print_json(asdict(row))
+            print_json({**asdict(row), "durability": durability_of(row.owner)})
         return OK
     if not rows:
         click.echo("no runs", err=True)
@@ -89,6 +91,8 @@ def show_command(ctx: click.Context, run_id: str, form: str) -> int:
         f"  agent {view.agent}  definition {view.definition[:12]}  {view.last_seq} events"
         f"  started {when(view.created_ms)}"
     )
+    if view.owner:
+        click.echo(f"  driven by {view.owner}, durability {view.durability}")
     if view.origin is not None:
         calls = "its calls are made" if view.origin["live"] else "its calls are off"
         click.echo(f"  fork of {view.origin['run']} after event {view.origin['seq']}, {calls}")

@@ -255,9 +255,13 @@ async def _watched(jam: Engine, run: Run, since_ms: int) -> RunView:
 
 def report(jam: Engine, view: RunView, form: str, db: str, *, detached: bool = False) -> int:
     """Print where a run stands and what continues it; the exit code that belongs to it."""
+    from dataclasses import replace
+
     from jamjet_dsl.cli.words import complete, standing
 
     view = complete(jam, view, db)
+    if view.durability is None:
+        view = replace(view, durability=jam.store.durability)  # nobody drives it now: what was committed was here
     if form == "json":
         print_json(view.as_json())
     else:

@@ -114,7 +114,7 @@ class Engine:
             self.store: Store = SqliteStore(store, durability)
         else:
             self.store = store
-        self.owner = this_owner()
+        self.owner = this_owner(self.store.durability)
         self._lease_ms = lease_ms
         self._threads = Threads(max_threads)
         self._bound: dict[str, tuple[Pinned, Bound]] = {}

@@ -1,4 +1,5 @@
-"""Who drives a run: a name that another process on this machine can tell to be dead."""
+"""Who drives a run: a name that another process on this machine can tell to be dead, and that says what the commits of
+that process are worth."""
 
 from __future__ import annotations
 
@@ -7,11 +8,21 @@ import secrets
 import socket
 from pathlib import Path
 
+_FULL = "full"
 
-def this_owner() -> str:
-    """`PLACE/PID/START/NONCE`: unique to an engine. START tells a reused process id from the old process."""
+
+def this_owner(durability: str = _FULL) -> str:
+    """`PLACE/PID/START/NONCE`: unique to an engine. START tells a reused process id from the old process. Where its
+    commits are worth less than `full`, `-DURABILITY` follows: that is a matter of a process, and no database says it.
+    """
     pid = os.getpid()
-    return f"{_place()}/{pid}/{_started(pid)}/{secrets.token_hex(4)}"
+    level = "" if durability == _FULL else f"-{durability}"
+    return f"{_place()}/{pid}/{_started(pid)}/{secrets.token_hex(4)}{level}"
+
+
+def durability_of(owner: str) -> str | None:
+    """What the commits of an owner are worth; None for nobody."""
+    return (owner.rpartition("/")[2].partition("-")[2] or _FULL) if owner else None
 
 
 def is_dead(owner: str) -> bool:

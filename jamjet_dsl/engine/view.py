@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from jamjet_dsl.engine.owner import durability_of
 from jamjet_dsl.engine.veil import Veil
 from jamjet_dsl.kernel.model import RunState
 from jamjet_dsl.kernel.program import Program
@@ -42,6 +43,8 @@ class RunView:
     frames: tuple[dict[str, Any], ...] = ()
     """What is at work inside the state: branches, items, child agents, a rollback. Each with `path`, `kind`, `state`,
     `phase` and `since_ms`."""
+    durability: str | None = None
+    """What a commit of the process that drives it is worth: `full`, `normal` or `none`; None while nobody does."""
 
     def as_json(self) -> dict[str, Any]:
         """All fields, for `--format json`."""
@@ -77,6 +80,7 @@ def view_of(summary: RunSummary, program: Program, state: RunState, veil: Veil |
         summary.owner,
         state.origin,
         tuple(_inside(program, state)),
+        durability_of(summary.owner),
     )
 
 

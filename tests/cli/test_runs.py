@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from jamjet_dsl import Engine
+from jamjet_dsl.store.sqlite import SqliteStore
 from tests.cli.conftest import Jam
 from tests.cli.programs import NAP, PAY, SOUND
 
@@ -276,3 +278,19 @@ def test_what_is_at_work_inside_is_listed_as_people_count(jam: Jam, tmp_path: Pa
     assert paths == [path for q in range(12) for path in (f"all@1/{q}", *(f"all@1/{q}/first@1/{r}" for r in (0, 1)))]
     shown = [line.split()[1] for line in jam("show", "r1").out.splitlines() if line.startswith("  item all@1/")]
     assert shown == paths
+
+
+def test_what_a_commit_is_worth_is_told_by_who_commits(jam: Jam, pay: Path, tmp_path: Path) -> None:
+    start = ("run", "pay.jam", "--input", INPUT, "--format", "json")
+    assert jam(*start, "--id", "r1").json["durability"] == "full"
+    assert jam(*start, "--id", "r2", "--durability", "normal").json["durability"] == "normal"
+    # Nobody drives them now. What the next commit is worth is a matter of who makes it.
+    assert [row["durability"] for row in jam("runs", "--format", "json").lines] == [None, None]
+    assert jam("show", "r2", "--format", "json").json["durability"] is None
+    assert "durability" not in jam("show", "r2").out
+    store = SqliteStore(tmp_path / "jam.db", durability="normal")
+    store.claim("r2", Engine(store).owner, 60_000, 1_900_000_000_000)
+    store.close()
+    assert [row["durability"] for row in jam("runs", "--format", "json").lines] == [None, "normal"]
+    assert jam("show", "r2", "--format", "json").json["durability"] == "normal"
+    assert ", durability normal" in jam("show", "r2").out

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jamjet_dsl import Engine, JamError, Money
-from jamjet_dsl.engine.owner import is_dead, this_owner
+from jamjet_dsl.engine.owner import durability_of, is_dead, this_owner
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,6 +84,14 @@ async def test_a_busy_run_cannot_be_resumed_but_takes_messages(tmp_path: Path, d
         # A write in flight is waited for: it was made, and then the run was cancelled.
         assert view.status == "cancelled"
         assert "succeeded" in [e.kind for e in jam.history("t")]
+
+
+def test_an_owner_says_what_its_commits_are_worth() -> None:
+    assert durability_of(this_owner()) == "full"
+    assert durability_of(this_owner("normal")) == "normal"
+    assert durability_of("host:1/2/3/cafe") == "full", "as engines were called before they said so"
+    assert durability_of("") is None
+    assert not is_dead(this_owner("normal"))
 
 
 def test_an_owner_is_known_to_be_dead_only_when_it_is() -> None:
