@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.durable.job import Job, job
 from jamjet_dsl import Engine, compile_text
+from jamjet_dsl.engine.collector import calm
 
 PROGRAM = """
 record Config { retry: int  ok: bool  w: float }
@@ -53,6 +54,7 @@ def tool(job: Job) -> Callable[[State], Any]:
 async def drive(job: Job) -> list[int]:
     """All runs at once; how far each counted."""
     program = compile_text(EFFECTS[job.options.effect])
+    calm()  # as `jam run` and `jam worker` do
     async with Engine(job.file("jam.db"), tools={"work": tool(job)}) as jam:
 
         async def one(run: int) -> int:

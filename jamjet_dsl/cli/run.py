@@ -199,6 +199,9 @@ async def engine_for(
 def drive(work: Coroutine[Any, Any, int], db: str) -> int:
     """Run to the end. A first SIGTERM or Ctrl-C stops it: leases are given up, writes in flight are waited for. A
     second one ends the process at once, whatever it does: everything stays resumable."""
+    from jamjet_dsl.engine.collector import calm
+
+    calm()
 
     async def guarded() -> int:
         task = asyncio.ensure_future(work)
