@@ -391,8 +391,11 @@ class ToolError(Exception):
 class ToolHost(Protocol):
     """Performs calls. Raises ToolError with a standard or declared error name."""
 
-    async def call(self, call: Call, context: ToolContext, wanted: Callable[[], bool] | None = None) -> Any:
-        """The tool's result as it gave it. A call that had to wait begins only if it is still `wanted` then."""
+    async def call(
+        self, call: Call, context: Callable[[], ToolContext], wanted: Callable[[], bool] | None = None
+    ) -> Any:
+        """The tool's result as it gave it. A call that had to wait begins only if it is still `wanted` then.
+        `context` gives what a tool may ask for beside its arguments; few do."""
         ...
 
     def blocking(self, tool: str) -> bool:

@@ -18,7 +18,7 @@ from typing import TypeAlias
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.engine.driver import Append, coded
 from jamjet_dsl.engine.flights import LOCKED_TRIES
-from jamjet_dsl.ports import Batch, KeyConflict, Lease, New, Store, Written
+from jamjet_dsl.ports import KeyConflict, Lease, New, Store, Written
 
 MOST_IN_GROUP = 256
 """Appends in one transaction: a bound for how long others wait for the write lock."""
@@ -34,13 +34,13 @@ Outcome: TypeAlias = Written | Exception
 class Creation:
     """A run that is about to be created. `done` ends with its lease (None if nobody is to hold it), or an error."""
 
-    new: New
+    item: New
     done: asyncio.Future[Lease | None]
     give_up: Callable[[Lease], None]
 
     def written(self, lease: Lease) -> None:
         """It is in the store. Whoever asked for it may be gone by now, and then nobody drives it here."""
-        held = not self.new.batch.release
+        held = not self.item.batch.release
         if not self.done.done():
             self.done.set_result(lease if held else None)
         elif held:
@@ -124,18 +124,14 @@ class Commits:
 
     def _once(self, group: list[Append | Creation]) -> Sequence[Outcome]:
         if len(group) > 1:
-            return [*self._store.append_many([_item(one) for one in group])]
+            return [*self._store.append_many([one.item for one in group])]
         (one,) = group
         try:
             if isinstance(one, Creation):
-                return [self._store.create(*one.new)]
-            return [self._store.append(one.lease, one.after, one.batch)]
+                return [self._store.create(*one.item)]
+            return [self._store.append(*one.item)]
         except KeyConflict as conflict:
             return [conflict]
-
-
-def _item(one: Append | Creation) -> tuple[Lease, int, Batch] | New:
-    return one.new if isinstance(one, Creation) else (one.lease, one.after, one.batch)
 
 
 def _tell(group: Sequence[Append | Creation], results: Sequence[Outcome]) -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from jamjet_dsl.diagnostics.errors import JamError
-from jamjet_dsl.engine.advance import Chance, Happened, Transition, advance
-from jamjet_dsl.engine.flights import Flight, Flights, Landed, Places, parts_of
+from jamjet_dsl.engine.advance import Chance, Transition, advance
+from jamjet_dsl.engine.flights import Flight, Flights, Places, parts_of
 from jamjet_dsl.engine.journal import Journal
 from jamjet_dsl.engine.recordings import NoRecording, parked_body
 from jamjet_dsl.kernel import inputs
@@ -24,6 +25,8 @@ from jamjet_dsl.kernel.model import ENDED, Call, RunState
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.ports import Batch, Clock, KeyConflict, Lease, Message, ModelHost, Store, ToolError, ToolHost
 
+Events = Sequence[tuple[str, dict[str, Any]]]
+"""What happened, as `kernel.inputs` returned it."""
 _UNSTORABLE = frozenset({"JAMR003", "JAMR302"})
 """The codes of what the journal cannot hold: too large, or not JSON."""
 LINGER_MS = 5_000
@@ -68,29 +71,22 @@ class World(Protocol):
 class Move:
     """What a driver is about to journal: events, the message they came in, the effect whose outcome they are."""
 
-    happened: list[Happened]
+    happened: Events
     message: Message | None = None
-    landed: Landed | None = None
+    landed: Flight | None = None
     refused: JamError | None = None
     """Why the message is not carried out; it leaves the inbox all the same."""
     rest: bool = False
 
-    @property
-    def consumed(self) -> tuple[int, ...]:
-        """The messages that leave the inbox with it."""
-        return () if self.message is None else (self.message.id,)
-
 
 @dataclass(slots=True)
 class Append:
-    """A transition that is ready to be written."""
+    """A transition that is ready to be written. `item` is what the store needs of it."""
 
     driver: Driver
     move: Move
     step: Transition
-    lease: Lease
-    after: int
-    batch: Batch
+    item: tuple[Lease, int, Batch]
     decided: bool
     begin: bool
 
@@ -110,8 +106,9 @@ class Driver:
         self.gone = False
         self._world = world
         self._store = world.store
-        self._flights = Flights(self, world.places, world.clock, tools, models)
-        self._landed: deque[Landed] = deque()
+        self._clock = world.clock
+        self._flights = Flights(self, world.places, self._clock, tools, models)
+        self._landed: deque[Flight] = deque()
         self._replies: dict[int, asyncio.Future[None]] = {}
         self._mail = True
         self._stopping = False
@@ -128,14 +125,16 @@ class Driver:
     @property
     def at_rest(self) -> bool:
         """Nothing is in flight, and only somebody outside or a timer can move the run."""
-        return not self._flights.wanted and not self._landed and self._move is None and self.state.status != "running"
+        if self.state.status == "running" or self._flights.wanted:
+            return False
+        return not self._landed and self._move is None
 
     @property
     def poked(self) -> bool:
         """Somebody wrote for the run, and the driver has not looked since."""
         return self._mail
 
-    def begin(self, first: list[Happened]) -> None:
+    def begin(self, first: Events) -> None:
         """Take up a run that was claimed. `first` is committed before anything else (recovery)."""
         self._move = Move(first)
         self._world.ready(self)
@@ -193,12 +192,12 @@ class Driver:
         """When a call of a limited tool may be made. Raises JamError JAMR1xx."""
         return self._store.take_slot(call.tool, rates, now_ms, call.trace_key)
 
-    def landed(self, landed: Landed | None) -> None:
+    def landed(self, flight: Flight | None) -> None:
         """An effect came to its end; None for one that was stopped because nobody wanted it any more."""
         if self.gone:
             return
-        if landed is not None:
-            self._landed.append(landed)
+        if flight is not None:
+            self._landed.append(flight)
         self._world.ready(self)
 
     # ---- a turn
@@ -209,7 +208,7 @@ class Driver:
         Raises JamError for what stands in the way of driving on.
         """
         while not self.gone and not self._writing:
-            now = self._world.clock.now_ms()
+            now = self._clock.now_ms()
             if self._move is None:
                 if self._stopping and not (self._landed or self._flights.worth_waiting_for):
                     self.end()
@@ -219,7 +218,8 @@ class Driver:
                     self._sleep()
                     return None
             append = self._prepare(self._move, now)
-            if append.batch.drafts or append.batch.consumed or append.batch.release:
+            batch = append.item[2]
+            if batch.drafts or batch.consumed or batch.release:
                 self._writing = True
                 return append
             self._settle(append)
@@ -239,7 +239,7 @@ class Driver:
         messages = self._messages()
         fired = due(self.state, now if not messages else min(now, messages[0].at_ms))
         if fired:
-            return Move([Happened(*event) for event in fired])
+            return Move(fired)
         if messages:
             self._mail = len(messages) > 1
             return self._taken(messages[0])
@@ -256,19 +256,19 @@ class Driver:
             error = JamError("JAMR204", f"the run {self.run_id} is {self.state.status}")
             return Move([], message, refused=error)
         try:
-            return Move([Happened(*as_event(self.program, self.state, message))], message)
+            return Move([as_event(self.program, self.state, message)], message)
         except JamError as error:
             return Move([], message, refused=error)
 
-    def _outcome(self, landed: Landed, now: int) -> Move:
+    def _outcome(self, flight: Flight, now: int) -> Move:
         """What is journaled of an effect. What the kernel cannot take is the tool's `InvalidOutput`."""
-        flight, error = landed.flight, landed.error
+        error = flight.error
         duration = max(now - flight.started_ms, 0)
         if error is None:
-            value, usage, messages = parts_of(landed.result)
+            value, usage, messages = parts_of(flight.result)
             try:
                 event = inputs.succeeded(self.program, self.state, flight.command, value, usage, duration, messages)
-                return Move([Happened(*event)], landed=landed)
+                return Move([event], landed=flight)
             except JamError as problem:
                 if problem.code not in _UNSTORABLE:
                     raise
@@ -290,8 +290,8 @@ class Driver:
         if isinstance(error, NoRecording):
             # A fork whose calls are off goes no further by itself, whatever its program would make of the error.
             parked = parked_body(self.program, self.state, flight.command)
-            return Move([Happened(*event), Happened("parked", parked)])
-        return Move([Happened(*event)])
+            return Move([event, ("parked", parked)])
+        return Move([event])
 
     def _time_out(self, flight: Flight, now: int) -> Move:
         """The attempt is over. A thread goes on until it returns; what it gives then is journaled as late."""
@@ -309,19 +309,17 @@ class Driver:
         the run itself makes of an outcome, and after what the run makes of a timer that was due earlier.
         """
         if move.rest:
-            step, begin, decided = replace(self.step, drafts=[], keys=[], effects={}, passed=[]), False, False
+            step, begin, decided = Transition(self.state, awaits=self.step.awaits), False, False
         else:
-            begin = not self._stopping and (move.message is not None or not self._messages())
-            fired = any(event.kind == "fired" for event in move.happened)
-            decided = not self._stopping and (begin or fired)
-            world = self._world
-            step = advance(
-                self.program, self.state, move.happened, now, world.chance, self._store.key_digest, not decided, begin
-            )
-        rest = move.rest or (decided and begin and self._can_rest(step, now))
+            begin = not self._stopping and (move.message is not None or not (self._mail and self._messages()))
+            decided = begin or (not self._stopping and any(kind == "fired" for kind, _ in move.happened))
+            chance, key_digest = self._world.chance, self._store.key_digest
+            step = advance(self.program, self.state, move.happened, now, chance, key_digest, not decided, begin)
+        rest = move.rest or (decided and begin and not step.effects and self._can_rest(step, now))
         release = rest or (step.ended and not self._flights)
-        batch = self.journal.prepare(step, now, move.consumed, rest=rest, release=release)
-        return Append(self, move, step, self.journal.lease, self.state.seq, batch, decided, begin)
+        consumed = () if move.message is None else (move.message.id,)
+        batch = self.journal.prepare(step, now, consumed, rest=rest, release=release)
+        return Append(self, move, step, (self.journal.lease, self.state.seq, batch), decided, begin)
 
     # ---- what came of it
 
@@ -348,10 +346,9 @@ class Driver:
         move = append.move
         if isinstance(error, JamError) and error.code in _UNSTORABLE:
             if move.landed is not None:
-                flight = move.landed.flight
                 invalid = ToolError("InvalidOutput", error.message)
-                now = self._world.clock.now_ms()
-                self._move = self._failure(flight, invalid, max(now - flight.started_ms, 0))
+                duration = max(self._clock.now_ms() - move.landed.started_ms, 0)
+                self._move = self._failure(move.landed, invalid, duration)
                 self._world.ready(self)
                 return
             if move.message is not None and move.happened:
@@ -362,7 +359,7 @@ class Driver:
 
     def _settle(self, append: Append) -> None:
         move, self._move = append.move, None
-        self.journal.written(append.step, append.batch)
+        self.journal.written(append.step, append.item[2])
         self._committed(append.step, begin=append.begin, decided=append.decided)
         if move.message is not None:
             future = self._replies.pop(move.message.id, None)
@@ -383,7 +380,7 @@ class Driver:
                     self._flights.start(command)
         if decided:
             self._flights.keep_only(step.effects)
-        self._world.progressed(self.run_id, self.at_rest)
+        self._world.progressed(self.state.run_id, self.at_rest)
 
     # ---- sleeping and resting
 
@@ -392,12 +389,12 @@ class Driver:
 
     def _sleep(self) -> None:
         """Say when the next turn is due, if nothing happens before."""
-        times = self._flights.deadlines()
+        deadline = self._flights.next_deadline()
         wake = None if self._stopping or self.state.status in ENDED else next_wake(self.state)
+        if deadline is not None:
+            wake = deadline if wake is None else min(wake, deadline)
         if wake is not None:
-            times.append(wake)
-        if times:
-            self._world.wake_at(self.run_id, min(times))
+            self._world.wake_at(self.state.run_id, wake)
 
 
 def at_rest(step: Transition, now_ms: int) -> bool:

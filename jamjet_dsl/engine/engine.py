@@ -120,9 +120,7 @@ class Engine:
         self._bound: dict[str, tuple[Pinned, Bound]] = {}
         self._pins: dict[int, tuple[Compiled | Definition, Pinned]] = {}
         self._commits = Commits(self.store, may_use_thread=isinstance(self.clock, SystemClock))
-        self._keeper = Keeper(
-            self, lambda: self.chance, self._commits, Places(max_effects, max_threads), lease_ms, max_runs
-        )
+        self._keeper = Keeper(self, self.chance, self._commits, Places(max_effects, max_threads), lease_ms, max_runs)
         self._watching = Watching(self.store, self._noticed)
         self._nudge: asyncio.Event | None = None
         self._working_since: int | None = None
@@ -201,7 +199,7 @@ class Engine:
             step = advance(bound.program, initial(run_id), first, now, self.chance, self.store.key_digest, begin=here)
             # What has nothing to do for now is nobody's from the beginning.
             driven = here and not at_rest(step, now)
-            batch = batch_of(veil, step)._replace(release=not driven)
+            batch = batch_of(veil, step, release=not driven)
             try:
                 lease = await self._keeper.create(New(run_id, batch, self.owner, self._lease_ms, now))
             except KeyConflict:

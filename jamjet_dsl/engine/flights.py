@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Container
+from collections import deque
+from collections.abc import Awaitable, Callable, Container
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +15,7 @@ from jamjet_dsl.ports import Clock, ModelHost, ThinkResult, ToolContext, ToolErr
 
 if TYPE_CHECKING:
     from jamjet_dsl.engine.driver import Driver
+    from jamjet_dsl.engine.journal import Journal
 
 MOST_EFFECTS = 1_000
 """Asynchronous tools and model calls in flight at once, over all runs of an engine."""
@@ -24,18 +26,47 @@ LOCKED_TRIES = 5
 T = TypeVar("T")
 
 
+class Room:
+    """A number of places, given to those who ask in the order in which they ask."""
+
+    def __init__(self, places: int) -> None:
+        self.free = places
+        """How many may be taken at once, by counting them down. While somebody waits there are none."""
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def wait(self) -> None:
+        """Take a place as soon as it is one's turn."""
+        place = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Give a place back: whoever has waited longest has it."""
+        while self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self.free += 1
+
+
 class Places:
     """How much may be in flight at once in one engine; what is beyond that waits for its turn, in order."""
 
     def __init__(self, effects: int = MOST_EFFECTS, threads: int = MOST_THREADS) -> None:
-        self.effects = asyncio.Semaphore(effects)
-        self.threads = asyncio.Semaphore(threads)
+        self.effects = Room(effects)
+        self.threads = Room(threads)
 
 
 @dataclass(slots=True, eq=False)
 class Flight:
     """An effect that was started. `begun` once the tool or model was called; `over` once nobody waits for it: what
-    it still gives is late."""
+    it still gives is late. In the end it has a result, or an error."""
 
     command: Call | Think
     started_ms: int
@@ -44,13 +75,6 @@ class Flight:
     task: asyncio.Task[None] | None = None
     begun: bool = False
     over: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Landed:
-    """An effect came to its end: with a result, or with an error."""
-
-    flight: Flight
     result: Any = None
     error: ToolError | None = None
 
@@ -73,15 +97,12 @@ class Flights:
         self._tools = tools
         self._models = models
         self._flying: dict[str, Flight] = {}
-        self._started: set[str] = set()
+        self._started: dict[str, None] = {}
+        self.wanted = 0
+        """How many of them somebody waits for."""
 
     def __bool__(self) -> bool:
         return bool(self._flying)
-
-    @property
-    def wanted(self) -> bool:
-        """Whether somebody waits for any of them."""
-        return any(not flight.over for flight in self._flying.values())
 
     @property
     def worth_waiting_for(self) -> bool:
@@ -96,9 +117,14 @@ class Flights:
             if flight.over and isinstance(flight.command, Call) and _writes(flight)
         ]
 
-    def deadlines(self) -> list[int]:
-        """When the time of those that somebody waits for is up."""
-        return [f.deadline_ms for f in self._flying.values() if f.deadline_ms is not None and not f.over]
+    def next_deadline(self) -> int | None:
+        """When the time of the first that somebody waits for is up."""
+        first = None
+        for flight in self._flying.values():
+            at_ms = flight.deadline_ms
+            if at_ms is not None and not flight.over and (first is None or at_ms < first):
+                first = at_ms
+        return first
 
     def overdue(self, now_ms: int) -> Flight | None:
         """One whose time is up."""
@@ -111,28 +137,40 @@ class Flights:
         """Start an effect, unless it was started before."""
         if command.id in self._started:
             return
-        self._started.add(command.id)
+        self._started[command.id] = None
         now = self._clock.now_ms()
         deadline = None if command.timeout_ms is None else now + command.timeout_ms
-        blocking = isinstance(command, Call) and self._tools.blocking(command.tool)
+        blocking = False
+        slot: int | JamError = now
+        if isinstance(command, Call):
+            blocking = self._tools.blocking(command.tool)
+            if self._driver.program.defn.tools[command.tool].limits:
+                slot = self._slot(command, now)
         flight = self._flying[command.id] = Flight(command, now, deadline, blocking)
-        flight.task = asyncio.get_running_loop().create_task(self._fly(flight, self._slot(flight)))
+        self.wanted += 1
+        flight.task = asyncio.get_running_loop().create_task(self._fly(flight, slot))
 
     def keep_only(self, wanted: Container[str]) -> None:
         """Give up all that are not `wanted` any more."""
-        for flight in [f for name, f in self._flying.items() if name not in wanted and not f.over]:
-            self.give_up(flight)
-        for name in [name for name in self._started if name not in wanted and name not in self._flying]:
-            self._started.discard(name)
+        for name in [*self._started]:
+            if name in wanted:
+                continue
+            flight = self._flying.get(name)
+            if flight is None:
+                del self._started[name]
+            elif not flight.over:
+                self.give_up(flight)
 
     def give_up(self, flight: Flight) -> None:
         """Nobody waits for it any more. What runs on a thread goes on, and its result is journaled as late."""
         flight.over = True
+        self.wanted -= 1
         if flight.task is not None and not (flight.blocking and flight.begun):
             flight.task.cancel()
 
     def abort(self) -> None:
         """Stop all of them, as far as they can be stopped. Nobody hears of them any more."""
+        self.wanted = 0
         for flight in self._flying.values():
             flight.over = True
             if flight.task is not None:
@@ -141,61 +179,77 @@ class Flights:
     # ---- one flight
 
     async def _fly(self, flight: Flight, slot: int | JamError) -> None:
-        landed: Landed | None
+        """Perform an effect when its slot and a place are there, and tell the driver what came of it."""
+        heard = True
+        place = self._places.threads if flight.blocking else self._places.effects
         try:
-            landed = Landed(flight, await self._perform(flight, slot))
+            if slot != flight.started_ms:
+                await self._wait_for(flight, slot)
+            if place.free:
+                place.free -= 1
+            else:
+                await place.wait()
+            try:
+                flight.result = await (self._on_thread(flight) if flight.blocking else self._begin(flight))
+            finally:
+                place.leave()
         except ToolError as error:
-            landed = Landed(flight, error=error)
+            # The frame that the traceback holds would hold the flight, and that the error.
+            flight.error = error.with_traceback(None)
         except _NotBegun as refusal:
             # The disk failed, or the run is not ours any more. That is no error of the program: whoever recovers the
             # run finds the intent.
             self._driver.end(refusal.error)
             return
         except asyncio.CancelledError:
-            crashed = Landed(flight, error=ToolError("Crashed", "the tool cancelled itself"))
-            landed = None if flight.over else crashed
+            flight.error = ToolError("Crashed", "the tool cancelled itself")
+            heard = not flight.over
         except (Exception, SystemExit) as error:
-            landed = Landed(flight, error=ToolError("Crashed", f"{type(error).__name__}: {error}"))
+            flight.error = ToolError("Crashed", f"{type(error).__name__}: {error}")
         del self._flying[flight.command.id]
-        self._driver.landed(landed)
+        if not flight.over:
+            self.wanted -= 1
+        self._driver.landed(flight if heard else None)
 
-    async def _perform(self, flight: Flight, slot: int | JamError) -> Any:
-        command = flight.command
+    async def _wait_for(self, flight: Flight, slot: int | JamError) -> None:
+        """Wait until the limits of a tool let it be called: its time runs from then on."""
         if isinstance(slot, JamError):
             raise _NotBegun(slot)
-        if slot > flight.started_ms:
-            if command.timeout_ms is not None:
-                flight.deadline_ms = slot + command.timeout_ms
-            await self._clock.sleep_until(slot)
-        async with self._places.threads if flight.blocking else self._places.effects:
-            while True:
-                now = self._clock.now_ms()
-                # The process may have been stopped since the intent was committed, and somebody else may have taken the
-                # run over: an effect begins under a lease that is ours.
-                refusal = _patiently(partial(self._driver.journal.renew, now))
-                if isinstance(refusal, JamError):
-                    raise _NotBegun(refusal)
-                if command.timeout_ms is not None:
-                    flight.deadline_ms = now + command.timeout_ms
-                flight.begun = True
-                if not isinstance(command, Call):
-                    return await self._models.think(command, self._driver.run_id)
-                turn = _Turn(flight, self._clock, self._driver.journal.lease.expires_at_ms)
-                try:
-                    return await self._tools.call(command, self._context(flight), turn.wanted)
-                except asyncio.CancelledError:
-                    task = asyncio.current_task()
-                    if not turn.missed or flight.over or (task is not None and task.cancelling()):
-                        raise
+        if flight.command.timeout_ms is not None:
+            flight.deadline_ms = slot + flight.command.timeout_ms
+        await self._clock.sleep_until(slot)
 
-    def _slot(self, flight: Flight) -> int | JamError:
-        """When the call may be made, if its tool is limited; the error if the store could not say."""
-        driver, command, now = self._driver, flight.command, flight.started_ms
-        rates = driver.program.defn.tools[command.tool].limits if isinstance(command, Call) else ()
-        if isinstance(command, Think) or not rates:
-            return now
-        limits = [(rate.calls, rate.per_ms) for rate in rates]
-        return _patiently(lambda: driver.take_slot(command, limits, now))
+    def _begin(self, flight: Flight, wanted: Callable[[], bool] | None = None) -> Awaitable[Any]:
+        """Begin an effect, under a lease that is ours: the process may have been stopped since the intent was
+        committed, and somebody else may have taken the run over."""
+        command, driver, now = flight.command, self._driver, self._clock.now_ms()
+        if now >= driver.journal.renew_at_ms:
+            refusal = _patiently(partial(driver.journal.renew, now))
+            if refusal is not None:
+                raise _NotBegun(refusal)
+        if command.timeout_ms is not None:
+            flight.deadline_ms = now + command.timeout_ms
+        flight.begun = True
+        if isinstance(command, Call):
+            return self._tools.call(command, partial(self._context, flight), wanted)
+        return self._models.think(command, driver.run_id)
+
+    async def _on_thread(self, flight: Flight) -> Any:
+        """What a tool gave that blocks. Its call is made once its thread is there, and the lease may be over then."""
+        while True:
+            turn = _Turn(flight, self._clock, self._driver.journal)
+            try:
+                return await self._begin(flight, turn.wanted)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if not turn.missed or flight.over or (task is not None and task.cancelling()):
+                    raise
+
+    def _slot(self, call: Call, now: int) -> int | JamError:
+        """When the call of a limited tool may be made; the error if the store could not say."""
+        driver = self._driver
+        limits = [(rate.calls, rate.per_ms) for rate in driver.program.defn.tools[call.tool].limits]
+        return _patiently(lambda: driver.take_slot(call, limits, now))
 
     def _context(self, flight: Flight) -> ToolContext:
         command, state = flight.command, self._driver.state
@@ -216,16 +270,16 @@ class _Turn:
     """Whether a call that waited for its thread may still begin: somebody waits for it, and the lease is not over. In
     the time between, the process may have been stopped and another may have taken the run over."""
 
-    def __init__(self, flight: Flight, clock: Clock, until_ms: int) -> None:
+    def __init__(self, flight: Flight, clock: Clock, journal: Journal) -> None:
         self._flight = flight
         self._clock = clock
-        self._until_ms = until_ms
+        self._journal = journal
         self.missed = False
         """The lease was over when its turn came: it has not begun, and may yet begin under a lease that is good."""
 
     def wanted(self) -> bool:
         """Asked on the thread, right before the call."""
-        self.missed = self._clock.now_ms() >= self._until_ms
+        self.missed = self._clock.now_ms() >= self._journal.lease.expires_at_ms
         return not self._flight.over and not self.missed
 
 

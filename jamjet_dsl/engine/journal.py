@@ -21,17 +21,23 @@ SNAPSHOT_AT_REST = 20
 """Events since the last snapshot after which the next is taken: while a run works, and when it comes to rest."""
 
 
-def batch_of(veil: Veil | None, step: Transition, snapshot: Snapshot | None = None) -> Batch:
+def batch_of(
+    veil: Veil | None,
+    step: Transition,
+    snapshot: Snapshot | None = None,
+    consumed: tuple[int, ...] = (),
+    release: bool = False,
+) -> Batch:
     """What a transition writes."""
     stands = standing(step)
     if veil is None:
-        return Batch(step.drafts, stands, keys=step.keys, snapshot=snapshot)
+        return Batch(step.drafts, stands, consumed, step.keys, (), snapshot, release)
     # A value that one event brings and the next takes away stands in the first of them all the same.
     for state in step.passed or [step.state]:
         veil.learn(state)
     hidden = [veil.hide(draft) for draft in step.drafts]
     stands = replace(stands, waiting_for=tuple(veil.hide_value(wait) for wait in stands.waiting_for))
-    return Batch(hidden, stands, keys=step.keys, erasable=tuple(veil.unsaved), snapshot=snapshot)
+    return Batch(hidden, stands, consumed, step.keys, tuple(veil.unsaved), snapshot, release)
 
 
 def hide_state(veil: Veil | None, data: bytes) -> bytes:
@@ -82,8 +88,10 @@ class Journal:
         release: bool = False,
     ) -> Batch:
         """What has to be written for a transition. A snapshot that is due becomes part of it."""
-        snapshot = None if step.ended else self._snapshot(step, now_ms, SNAPSHOT_AT_REST if rest else SNAPSHOT_EVERY)
-        return batch_of(self._veil, step, snapshot)._replace(consumed=consumed, release=release)
+        snapshot = None
+        if step.state.seq - self._snapshot_seq >= (SNAPSHOT_AT_REST if rest else SNAPSHOT_EVERY) and not step.ended:
+            snapshot = self._snapshot(step, now_ms)
+        return batch_of(self._veil, step, snapshot, consumed, release)
 
     def written(self, step: Transition, batch: Batch) -> None:
         """The batch is in the store."""
@@ -93,11 +101,9 @@ class Journal:
             self._snapshot_seq = step.state.seq
         self.released = self.released or batch.release
 
-    def _snapshot(self, step: Transition, now_ms: int, every: int) -> Snapshot | None:
+    def _snapshot(self, step: Transition, now_ms: int) -> Snapshot:
         """The state as it is, and after it the chained event that holds the digest of what is stored."""
         state = step.state
-        if state.seq - self._snapshot_seq < every:
-            return None
         if self._veil is not None:
             self._veil.learn(state)
         data = hide_state(self._veil, encode(state))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Protocol
 
 from jamjet_dsl.diagnostics.errors import JamError
@@ -55,21 +55,25 @@ class Keeper:
     """The world of the drivers of one engine."""
 
     def __init__(
-        self, home: Home, chance: Callable[[], Chance], commits: Commits, places: Places, lease_ms: int, most_runs: int
+        self, home: Home, chance: Chance, commits: Commits, places: Places, lease_ms: int, most_runs: int
     ) -> None:
         self.store = home.store
         self.places = places
         self.lease_ms = lease_ms
         self.drivers: dict[str, Driver] = {}
         self.errors: dict[str, JamError] = {}
+        self.clock = home.clock
+        self.chance = chance
         self._home = home
-        self._chance = chance
         self._most_runs = most_runs
         self.shelves = False
         """Whether leases of runs that could not be driven on are kept for a while: a worker would take them up again
         at once."""
         self._shelf: deque[tuple[int, Lease]] = deque()
         self._turns = Turns(commits)
+        # Asked for in every step of every run: no detour through methods of ours.
+        self.ready = self._turns.ready
+        self.progressed = home.progressed
         self._alarms = Alarms(home.clock, self._ring)
         self._resting: dict[str, int] = {}
         """Since when each is watched; 0 for those that came to rest here."""
@@ -79,16 +83,6 @@ class Keeper:
 
     # ---- what drivers need
 
-    @property
-    def clock(self) -> Clock:
-        """The engine's clock."""
-        return self._home.clock
-
-    @property
-    def chance(self) -> Chance:
-        """The engine's chance."""
-        return self._chance()
-
     async def create(self, new: New) -> Lease | None:
         """Create a run, in one transaction with whatever else is ready to be written; None for one that nobody holds.
         Raises what `Store.create` raises."""
@@ -96,17 +90,9 @@ class Keeper:
         self._turns.write(creation)
         return await creation.done
 
-    def ready(self, driver: Driver) -> None:
-        """Give the driver a turn soon."""
-        self._turns.ready(driver)
-
     def wake_at(self, run_id: str, at_ms: int) -> None:
         """Ring for a run at that time, whoever drives it then."""
         self._alarms.set(run_id, at_ms)
-
-    def progressed(self, run_id: str, still: bool = True) -> None:
-        """Something was committed for the run."""
-        self._home.progressed(run_id, still)
 
     def give_up(self, lease: Lease, failed: bool = False) -> None:
         """Give a lease up: now, or when the store lets us. Nobody else could, since our heartbeat keeps all we hold."""

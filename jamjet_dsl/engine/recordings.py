@@ -140,7 +140,9 @@ class RecordedTools:
         self._program = program
         self._recordings = recordings
 
-    async def call(self, call: Call, context: ToolContext, wanted: Callable[[], bool] | None = None) -> Any:
+    async def call(
+        self, call: Call, context: Callable[[], ToolContext], wanted: Callable[[], bool] | None = None
+    ) -> Any:
         """What the tool gave in the run that the fork came from. Raises ToolError, NoRecording."""
         return self._recordings.answer(self._program, call).value
 

@@ -24,17 +24,18 @@ class Turns:
             return
         driver.queued = True
         self._waiting.append(driver)
-        self._promise()
+        if not self._promised:
+            self._promise()
 
     def write(self, creation: Creation) -> None:
         """Write a new run in the next round."""
         self._commits.add(creation)
-        self._promise()
+        if not self._promised:
+            self._promise()
 
     def _promise(self) -> None:
-        if not self._promised:
-            self._promised = True
-            asyncio.get_running_loop().call_soon(self._round)
+        self._promised = True
+        asyncio.get_running_loop().call_soon(self._round)
 
     def _round(self) -> None:
         """One turn for each driver that waits, as many as fit into one group."""
@@ -50,5 +51,5 @@ class Turns:
             if append is not None:
                 self._commits.add(append)
         self._commits.flush()
-        if self._waiting:
+        if self._waiting and not self._promised:
             self._promise()

@@ -127,9 +127,8 @@ class PythonTools:
     ) -> None:
         self._definition = definition
         self._given = given
-        self._folder = folder
         self._threads = threads
-        self._bound: dict[str, _Bound] = {}
+        self._bound = _Bindings(definition, given, folder)
 
     def missing(self, tools: Iterable[str]) -> list[str]:
         """What is wrong with the bindings of these tools, one sentence each.
@@ -140,7 +139,7 @@ class PythonTools:
         for name in tools:
             via = self._definition.tools[name].via
             if name in self._given or (via is not None and via.kind == "python"):
-                problem = self._bind(name).problem()
+                problem = self._bound[name].problem()
                 if problem is not None:
                     found.append(f"tool {name}: {problem}")
             elif via is None:
@@ -153,15 +152,17 @@ class PythonTools:
                 )
         return found
 
-    async def call(self, call: Call, context: ToolContext, wanted: Callable[[], bool] | None = None) -> Any:
+    async def call(
+        self, call: Call, context: Callable[[], ToolContext], wanted: Callable[[], bool] | None = None
+    ) -> Any:
         """Perform a call. Raises ToolError for whatever the function raised.
 
         Where it waits for a free thread, it begins only if it is still `wanted` then; else it is cancelled.
         """
-        bound = self._bind(call.tool)
+        bound = self._bound[call.tool]
         given = {name: v if type(v) in _PLAIN else to_python(v) for name, v in call.args.items()}
         if bound.context is not None:
-            given[bound.context] = context
+            given[bound.context] = context()
         try:
             if bound.is_async:
                 return await bound.function(**given)
@@ -174,19 +175,7 @@ class PythonTools:
 
     def blocking(self, tool: str) -> bool:
         """Whether the tool runs on a thread, which cannot be stopped."""
-        return not self._bind(tool).is_async
-
-    def _bind(self, name: str) -> _Bound:
-        bound = self._bound.get(name)
-        if bound is None:
-            function = self._given.get(name)
-            tool = self._definition.tools[name]
-            if function is None:
-                assert tool.via is not None
-                assert isinstance(tool.via.target, str)
-                function = load(tool.via.target, self._folder)
-            bound = self._bound[name] = _Bound.of(function, tool)
-        return bound
+        return not self._bound[tool].is_async
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +217,26 @@ class _Bound:
             name = getattr(self.function, "__qualname__", repr(self.function))
             return f"{name}{self.signature} does not take its parameters: {error}"
         return None
+
+
+class _Bindings(dict[str, _Bound]):
+    """The functions of a definition's tools, each found and loaded when it is first asked for."""
+
+    def __init__(self, definition: Definition, given: Mapping[str, Function], folder: Path | None) -> None:
+        super().__init__()
+        self._definition = definition
+        self._given = given
+        self._folder = folder
+
+    def __missing__(self, name: str) -> _Bound:
+        function = self._given.get(name)
+        tool = self._definition.tools[name]
+        if function is None:
+            assert tool.via is not None
+            assert isinstance(tool.via.target, str)
+            function = load(tool.via.target, self._folder)
+        bound = self[name] = _Bound.of(function, tool)
+        return bound
 
 
 def to_python(value: Any) -> Any:
