@@ -9,7 +9,7 @@ import pytest
 
 from jamjet_dsl import Engine, JamError, Run, SimClock, compile_text
 from jamjet_dsl.engine import engine as engine_module
-from jamjet_dsl.engine.loading import load_state
+from jamjet_dsl.engine.loading import load_since
 from jamjet_dsl.store.memory import MemoryStore
 from tests.engine.test_engine_runs import INPUT, pay
 from tests.engine.test_many_runs import EVENT, until
@@ -94,12 +94,12 @@ async def test_who_cannot_be_told_of_a_failure_stops_no_run(monkeypatch: pytest.
     def damaged(store: Any, program: Any, run_id: str, veil: Any) -> Any:
         if run_id == "bad":
             raise JamError("JAMR107", "damaged")
-        return load_state(store, program, run_id, veil)
+        return load_since(store, program, run_id, veil)
 
     def tell(run_id: str, error: JamError) -> None:
         raise BrokenPipeError(f"{run_id}: {error.code}")
 
-    monkeypatch.setattr(engine_module, "load_state", damaged)
+    monkeypatch.setattr(engine_module, "load_since", damaged)
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(str(context["exception"])))
     async with Engine(store, clock=clock) as jam:
         working = asyncio.create_task(jam.work(1, tell))
@@ -118,9 +118,9 @@ async def test_a_mistake_in_taking_one_run_up_does_not_end_the_alarms(monkeypatc
         def mistaken(store: Any, program: Any, run_id: str, veil: Any) -> Any:
             if run_id == "bad":
                 raise RecursionError("a mistake")
-            return load_state(store, program, run_id, veil)
+            return load_since(store, program, run_id, veil)
 
-        monkeypatch.setattr(engine_module, "load_state", mistaken)
+        monkeypatch.setattr(engine_module, "load_since", mistaken)
         await clock.advance(6_000)
         with pytest.raises(JamError) as caught:
             await asyncio.wait_for(bad.wait(), 5)

@@ -174,7 +174,7 @@ async def test_a_run_that_fails_at_its_worker_is_tried_once_a_lease_not_all_the_
         def damaged(*_: Any) -> Any:
             raise JamError("JAMR107", "damaged")
 
-        monkeypatch.setattr(engine_module, "load_state", damaged)
+        monkeypatch.setattr(engine_module, "load_since", damaged)
         working = asyncio.create_task(jam.work(1, lambda run_id, error: told.append(error.code)))
         await until(lambda: bool(told))
         await asyncio.sleep(0.02)
