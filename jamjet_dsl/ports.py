@@ -162,8 +162,12 @@ class New(NamedTuple):
     now_ms: int
 
 
-Written: TypeAlias = tuple[Event, ...] | tuple[Lease, tuple[Event, ...]] | JamError | KeyConflict
-"""What became of one of a group: what `append` or `create` would have returned, or what it would have raised."""
+Item: TypeAlias = tuple[Lease, int, Batch] | New
+"""One of a group: what `append` takes, or a run to be created."""
+
+Written: TypeAlias = Lease | JamError | KeyConflict | None
+"""What became of one of a group: what `create` or `append` would have returned (None: it is written), or what it would
+have raised."""
 
 
 class Clock(Protocol):
@@ -195,9 +199,7 @@ class Store(Protocol):
 
     def side(self, digest: str) -> bytes: ...
 
-    def create(
-        self, run_id: str, batch: Batch, owner: str, lease_ms: int, now_ms: int
-    ) -> tuple[Lease, tuple[Event, ...]]:
+    def create(self, run_id: str, batch: Batch, owner: str, lease_ms: int, now_ms: int) -> Lease:
         """Create a run with its first events; the first one names definition, source and agent. With `release` nobody
         holds it."""
         ...
@@ -234,11 +236,12 @@ class Store(Protocol):
 
     def release(self, lease: Lease) -> None: ...
 
-    def append(self, lease: Lease, expected_seq: int, batch: Batch) -> tuple[Event, ...]:
-        """Append a batch, all or nothing, if the lease is the newest and the journal ends at `expected_seq`."""
+    def append(self, lease: Lease, expected_seq: int, batch: Batch) -> None:
+        """Append a batch, all or nothing, if the lease is the newest and the journal ends at `expected_seq`: its events
+        are numbered from there on, and `history` gives them as they were sealed."""
         ...
 
-    def append_many(self, items: Sequence[tuple[Lease, int, Batch] | New]) -> list[Written]:
+    def append_many(self, items: Sequence[Item]) -> list[Written]:
         """Several appends (lease, expected seq, batch) and new runs in one transaction and one disk sync, in their
         order.
 

@@ -1,6 +1,6 @@
 """Writing transitions: one alone at once, several that are ready together in one transaction with one disk sync.
 
-Each append of a group stands in a savepoint of its own, so that one whose lease is stale fails alone. While the disk
+One append of a group whose lease is stale fails alone. While the disk
 is quick a group is written where it is: a thread would cost more than it saves. When it is slow (or somebody else
 holds the lock) groups go through one writer thread, and the loop goes on with whatever does not need the disk.
 """
@@ -129,7 +129,8 @@ class Commits:
         try:
             if isinstance(one, Creation):
                 return [self._store.create(*one.item)]
-            return [self._store.append(*one.item)]
+            self._store.append(*one.item)
+            return [None]
         except KeyConflict as conflict:
             return [conflict]
 
@@ -140,9 +141,8 @@ def _tell(group: Sequence[Append | Creation], results: Sequence[Outcome]) -> Non
             if isinstance(result, Exception):
                 one.refused(result)
             else:
-                lease = result[0]
-                assert isinstance(lease, Lease)
-                one.written(lease)
+                assert result is not None
+                one.written(result)
             continue
         try:
             if isinstance(result, Exception):

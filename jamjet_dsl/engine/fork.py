@@ -195,7 +195,7 @@ def _create(
     step.awaits = [c for c in decide(program, step.state) if isinstance(c, Await)]
     lease: Lease | None = None
     try:
-        lease, _ = store.create(run_id, batch_of(veil, step), owner, 1, now_ms)
+        lease = store.create(run_id, batch_of(veil, step), owner, 1, now_ms)
     finally:
         if lease is not None:
             store.release(lease)

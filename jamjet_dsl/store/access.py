@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.store.connection import CHECKPOINT_PAGES, FAILURES, Durability, connect, refuse
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 BUSY_AFTER = 20
 """A process that has committed so often is going to commit more."""
@@ -29,6 +32,7 @@ class Access:
         self._second_lock = threading.Lock()
         self._second: sqlite3.Connection | None = None
         self._closed = False
+        self._name = str(path)
         self._commits = 0
         self._file = self._identity()
 
@@ -57,22 +61,41 @@ class Access:
         Raises JamError JAMR1xx; nothing was written then.
         """
         with self._lock:
-            db = self.db
             try:
-                db.execute("BEGIN IMMEDIATE")
-                self._check_place()
-                self._commits += 1
-                if self._commits == BUSY_AFTER:
-                    self._make_room(db)
-                yield db
-                db.execute("COMMIT")
+                self._begin()
+                yield self.db
+                self.db.execute("COMMIT")
             except BaseException as error:
-                # Ctrl-C may come anywhere: nothing may stay open for the next call to trip over.
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                if isinstance(error, FAILURES):
-                    refuse(error, str(self.path))
+                self._take_back(error)
                 raise
+
+    def write(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **named: P.kwargs) -> T:
+        """What `work` gives, done in a transaction as that of `writing`: a context manager costs a single append as
+        much as sealing an event."""
+        with self._lock:
+            try:
+                self._begin()
+                done = work(self.db, *args, **named)
+                self.db.execute("COMMIT")
+            except BaseException as error:
+                self._take_back(error)
+                raise
+        return done
+
+    def _begin(self) -> None:
+        self.db.execute("BEGIN IMMEDIATE")
+        self._check_place()
+        self._commits += 1
+        if self._commits == BUSY_AFTER:
+            self._make_room(self.db)
+
+    def _take_back(self, error: BaseException) -> None:
+        """End a transaction that failed. Ctrl-C may come anywhere: nothing may stay open for the next call to trip
+        over. Raises the coded error for what SQLite reported."""
+        if self.db.in_transaction:
+            self.db.execute("ROLLBACK")
+        if isinstance(error, FAILURES):
+            refuse(error, str(self.path))
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -126,7 +149,7 @@ class Access:
 
     def _identity(self) -> tuple[int, int] | None:
         try:
-            found = os.stat(self.path)
+            found = os.stat(self._name)
         except OSError:
             return None
         return found.st_dev, found.st_ino

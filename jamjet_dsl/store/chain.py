@@ -7,12 +7,12 @@ event's `prev_hash` is 64 zeros.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from hashlib import sha256
+from typing import Any, TypeAlias
 
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.kernel.model import Event
@@ -26,26 +26,31 @@ _KIND = re.compile(r"[a-z_]{1,32}\Z")
 _RUN_ID = re.compile(r"[^\s\x00-\x1f\x7f-\x9f/\\]{1,128}\Z")
 
 
-def _encoder() -> Callable[[Any], str]:
-    """Compact JSON. `JSONEncoder.encode` builds its C encoder anew for every text, which costs more than encoding an
-    event; where the C encoder can be had it is built once."""
+def _encoder() -> Callable[[Any, int], Sequence[str]]:
+    """What makes the parts of a compact JSON text. `JSONEncoder.encode` builds its C encoder anew for every text, which
+    costs more than encoding an event; where the C encoder can be had it is built once."""
     plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), check_circular=False)
     make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:
-        return plain.encode
-    chunks = make(None, plain.default, json.encoder.encode_basestring, None, ":", ",", False, False, False)
-    return lambda tree: "".join(chunks(tree, 0))
+        return lambda tree, _: (plain.encode(tree),)
+    encoder: Callable[[Any, int], Sequence[str]] = make(
+        None, plain.default, json.encoder.encode_basestring, None, ":", ",", False, False, False
+    )
+    return encoder
 
 
-dumps = _encoder()
-"""Compact JSON text of a tree."""
+_chunks = _encoder()
+_UNSTORABLE = (UnicodeEncodeError, ValueError, TypeError, RecursionError)
+"""What encoding raises for a tree that is no JSON, or text that is no Unicode."""
+
+Sealed: TypeAlias = tuple[int, int, str, str, str]
+"""An event as it is stored: seq, at_ms, kind, the text of its body, and its hash in hex. A plain tuple, since every
+event becomes one."""
 
 
-class Sealed(NamedTuple):
-    """An event with the bytes that are stored and hashed."""
-
-    event: Event
-    body: bytes
+def dumps(tree: Any) -> str:
+    """Compact JSON text of a tree."""
+    return "".join(_chunks(tree, 0))
 
 
 def check_run_id(run_id: str) -> None:
@@ -58,11 +63,19 @@ def encode(body: dict[str, Any]) -> bytes:
     """The bytes of a body that are stored. Raises JamError JAMR003 (too large) or JAMR302 (not storable)."""
     try:
         data = dumps(body).encode()
-    except (UnicodeEncodeError, ValueError, TypeError, RecursionError) as error:
-        raise JamError("JAMR302", f"a value cannot be stored: {error}") from error
+    except _UNSTORABLE as error:
+        raise _not_storable(error) from error
+    _check_size(data)
+    return data
+
+
+def _not_storable(error: Exception) -> JamError:
+    return JamError("JAMR302", f"a value cannot be stored: {error}")
+
+
+def _check_size(data: bytes) -> None:
     if len(data) > MAX_BODY_BYTES:
         raise JamError("JAMR003", f"an event of {len(data):,} bytes is larger than the limit of {MAX_BODY_BYTES:,}")
-    return data
 
 
 def decode(data: bytes, run_id: str) -> dict[str, Any]:
@@ -76,7 +89,7 @@ def decode(data: bytes, run_id: str) -> dict[str, Any]:
 
 def event_hash(run_id: str, seq: int, at_ms: int, kind: str, body: bytes, prev_hash: str) -> str:
     """The hash of one event, in hex."""
-    return hashlib.sha256(f"jam1\n{run_id}\n{seq}\n{at_ms}\n{kind}\n{prev_hash}\n".encode() + body).hexdigest()
+    return sha256(f"jam1\n{run_id}\n{seq}\n{at_ms}\n{kind}\n{prev_hash}\n".encode() + body).hexdigest()
 
 
 @lru_cache(256)
@@ -86,16 +99,34 @@ def _check_kind(kind: str) -> None:
 
 
 def seal(run_id: str, last_seq: int, prev_hash: str, drafts: Sequence[Draft]) -> list[Sealed]:
-    """Number, encode and chain events that follow `last_seq`."""
+    """Number, encode and chain events that follow `last_seq`. Raises JamError JAMR003, JAMR302.
+
+    The hash is that of `event_hash`. It is computed here once more because each event of each run comes by: one text,
+    encoded once, is all that is made of it.
+    """
     sealed = []
     for at_ms, kind, body in drafts:
         _check_kind(kind)
         last_seq += 1
-        data = encode(body)
-        own = event_hash(run_id, last_seq, at_ms, kind, data, prev_hash)
-        sealed.append(Sealed(Event(run_id, last_seq, at_ms, kind, body, prev_hash, own), data))
-        prev_hash = own
+        try:
+            text = "".join(_chunks(body, 0))
+            data = f"jam1\n{run_id}\n{last_seq}\n{at_ms}\n{kind}\n{prev_hash}\n{text}".encode()
+        except _UNSTORABLE as error:
+            raise _not_storable(error) from error
+        if len(data) > MAX_BODY_BYTES:
+            _check_size(text.encode())
+        prev_hash = sha256(data).hexdigest()
+        sealed.append((last_seq, at_ms, kind, text, prev_hash))
     return sealed
+
+
+def sealed_events(run_id: str, prev_hash: str, sealed: Iterable[Sealed]) -> list[Event]:
+    """Sealed events as they will be read; `prev_hash` is the hash before the first."""
+    events = []
+    for seq, at_ms, kind, text, own in sealed:
+        events.append(Event(run_id, seq, at_ms, kind, json.loads(text), prev_hash, own))
+        prev_hash = own
+    return events
 
 
 def broken_at(run_id: str, rows: Iterable[tuple[int, int, str, bytes, str, str]]) -> int | None:
@@ -129,4 +160,4 @@ def key_use(event: Event) -> KeyUse | None:
 def args_digest(args: Any) -> bytes:
     """SHA-256 of arguments in the journal form, whatever order they were written in."""
     data = json.dumps(args, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(data.encode()).digest()
+    return sha256(data.encode()).digest()

@@ -105,7 +105,7 @@ def rewrite(db: sqlite3.Connection, run: int, events: list[Event], standing: Sta
         " owner = (SELECT owner FROM owners o WHERE o.owner = runs.owner) WHERE run = ?",
         (*own, *stands, first.at_ms, last.at_ms, head.sum, run),
     )
-    rows.write_questions(db, run, events, standing)
+    rows.write_questions(db, run, [(e.seq, e.at_ms, e.kind, e.body) for e in events], standing)
     for event in events:
         use = key_use(event)
         if use is not None:

@@ -13,6 +13,7 @@ from jamjet_dsl.kernel.model import ENDED, Event
 from jamjet_dsl.ports import (
     Batch,
     Erasable,
+    Item,
     KeyConflict,
     Lease,
     Message,
@@ -24,7 +25,7 @@ from jamjet_dsl.ports import (
     Standing,
     Written,
 )
-from jamjet_dsl.store.chain import GENESIS, Sealed, check_run_id, decode, encode, next_slot, seal
+from jamjet_dsl.store.chain import GENESIS, check_run_id, decode, encode, next_slot, seal, sealed_events
 
 
 @dataclass(slots=True)
@@ -79,9 +80,7 @@ class MemoryStore:
 
     # ---- the journal
 
-    def create(
-        self, run_id: str, batch: Batch, owner: str, lease_ms: int, now_ms: int
-    ) -> tuple[Lease, tuple[Event, ...]]:
+    def create(self, run_id: str, batch: Batch, owner: str, lease_ms: int, now_ms: int) -> Lease:
         check_run_id(run_id)
         first, stands = batch.drafts[0], batch.standing
         with self._lock:
@@ -93,52 +92,55 @@ class MemoryStore:
             place = (run_id, first.body["agent"], definition, first.body["source"], stands.status, stands.state)
             summary = RunSummary(*place, (), first.at_ms, first.at_ms, 0, None, {}, "", first.body.get("parent"))
             run = _Run(summary, owner="" if batch.release else owner)
-            events = self._commit(run, batch)
+            self._commit(run, batch)
             self._runs[run_id] = run
             if run.owner:
                 self._heartbeat(owner, now_ms + lease_ms)
-        return Lease(run_id, owner, 1, now_ms + lease_ms), events
+        return Lease(run_id, owner, 1, now_ms + lease_ms)
 
-    def append(self, lease: Lease, expected_seq: int, batch: Batch) -> tuple[Event, ...]:
+    def append(self, lease: Lease, expected_seq: int, batch: Batch) -> None:
         with self._lock:
             run = self._run(lease.run_id)
             if run.token != lease.token or len(run.events) != expected_seq:
                 raise JamError("JAMR206", f"the run {lease.run_id} is driven by another process now")
-            events = self._commit(run, batch)
+            self._commit(run, batch)
             if batch.release:
                 run.owner = ""
-            return events
 
-    def append_many(self, items: Sequence[tuple[Lease, int, Batch] | New]) -> list[Written]:
+    def append_many(self, items: Sequence[Item]) -> list[Written]:
         results: list[Written] = []
         with self._lock:
             for item in items:
                 try:
-                    results.append(self.create(*item) if isinstance(item, New) else self.append(*item))
+                    if isinstance(item, New):
+                        results.append(self.create(*item))
+                    else:
+                        self.append(*item)
+                        results.append(None)
                 except (JamError, KeyConflict) as error:
                     results.append(error)
         return results
 
-    def _commit(self, run: _Run, batch: Batch) -> tuple[Event, ...]:
+    def _commit(self, run: _Run, batch: Batch) -> None:
         """Everything that can be refused is refused before anything is changed."""
-        run_id = run.summary.run_id
-        sealed = seal(run_id, len(run.events), run.events[-1].hash if run.events else GENESIS, batch.drafts)
-        self._check(run, batch, sealed)
+        run_id, prev_hash = run.summary.run_id, run.events[-1].hash if run.events else GENESIS
+        sealed = seal(run_id, len(run.events), prev_hash, batch.drafts)
+        events = sealed_events(run_id, prev_hash, sealed)
+        self._check(run, batch, events)
         self._changes += 1
         self._keys.update({(use.tool, use.key): use.args_digest for use in batch.keys})
         run.inbox = [m for m in run.inbox if m.id not in batch.consumed]
-        self._log += [run_id] * len(sealed)
-        run.events += [replace(event, body=decode(data, run_id)) for event, data in sealed]
-        run.size += sum(len(data) for _, data in sealed)
-        if sealed:
+        self._log += [run_id] * len(events)
+        run.events += events
+        run.size += sum(len(text.encode()) for _, _, _, text, _ in sealed)
+        if events:
             self._stand(run, batch)
-            self._note_questions(run_id, [event for event, _ in sealed], batch.standing)
+            self._note_questions(run_id, events, batch.standing)
         if batch.snapshot is not None:
             run.snapshot = batch.snapshot
         run.erasable += batch.erasable
-        return tuple(event for event, _ in sealed)
 
-    def _check(self, run: _Run, batch: Batch, sealed: list[Sealed]) -> None:
+    def _check(self, run: _Run, batch: Batch, events: list[Event]) -> None:
         if batch.repin is not None:
             self._definition_of(batch.repin[1])
         bound = dict(self._keys)
@@ -147,7 +149,7 @@ class MemoryStore:
                 raise KeyConflict(use)
         if len(set(batch.consumed)) != len(batch.consumed) or set(batch.consumed) - {m.id for m in run.inbox}:
             raise JamError("JAMR206", "a message was taken by another process")
-        new = [event.body["question"] for event, _ in sealed if event.kind == "asked"]
+        new = [event.body["question"] for event in events if event.kind == "asked"]
         for name in new:
             if name in self._questions or ("question", name) in self._gone or new.count(name) > 1:
                 raise JamError("JAMR208", f"the id {name} was given to a question before")

@@ -8,26 +8,33 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 from jamjet_dsl.diagnostics.errors import JamError
-from jamjet_dsl.kernel.model import Event
 from jamjet_dsl.ports import Batch, KeyConflict, KeyUse, Lease, Standing
 from jamjet_dsl.store.chain import GENESIS, Sealed, check_run_id, dumps, seal
 from jamjet_dsl.store.checks import damaged, row_sum
 
 REBUILD = "`jamjet_dsl.engine.loading.rebuild` writes it anew from the journal; or restore the database from a backup"
 
-_HOT = (
+HOT = (
     "UPDATE runs SET last_seq = ?, head = ?, state = ?, spent = ?, updated_ms = ?, sum = ?"
     " WHERE run = ? AND token = ? AND last_seq = ? AND head = ?"
 )
 """For a step in the middle of a run's work: no index is touched."""
-_FULL = (
+FULL = (
     "UPDATE runs SET last_seq = ?, head = ?, state = ?, spent = ?, updated_ms = ?, sum = ?,"
     " status = ?, waiting_for = ?, wake_at_ms = ?, program = ?, mail = mail - ?,"
     " owner = CASE WHEN ? THEN NULL ELSE owner END"
     " WHERE run = ? AND token = ? AND last_seq = ? AND head = ?"
 )
 _CREATE = "INSERT INTO runs VALUES (?, ?, 1, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_EVENT = "INSERT INTO events (run, seq, at_ms, kind, body, hash) VALUES (?, ?, ?, ?, ?, ?)"
+_COLUMNS = 6
+_SIZES = (128, 64, 32, 16, 8, 7, 6, 5, 4, 3, 2, 1)
+_EVENTS = {
+    size: "INSERT INTO events (run, seq, at_ms, kind, body, hash) VALUES "
+    + ", ".join(["(?, ?, ?, ?, CAST(? AS BLOB), ?)"] * size)
+    for size in _SIZES
+}
+"""By how many events. A statement for many costs less than as many statements; the largest has fewer than the 999
+parameters that every SQLite takes."""
 _RUN = (
     "SELECT run, run_id, token, last_seq, head, program, agent, parent, status, state, waiting_for, spent, wake_at_ms,"
     " created_ms, updated_ms, sum FROM runs WHERE run_id = ?"
@@ -129,7 +136,7 @@ def head_of(row: tuple[Any, ...]) -> Head | None:
     return head if head.sum == total else None
 
 
-def create(db: sqlite3.Connection, run_id: str, batch: Batch, owner: int | None) -> tuple[Head, tuple[Event, ...]]:
+def create(db: sqlite3.Connection, run_id: str, batch: Batch, owner: int | None) -> Head:
     """Make a run with its first events.
 
     Raises JamError JAMR203 (an id that is or was taken), 207, 107, 003, 302 with nothing written, and Spoiled.
@@ -140,18 +147,15 @@ def create(db: sqlite3.Connection, run_id: str, batch: Batch, owner: int | None)
     if db.execute("SELECT 1 FROM gone WHERE id = ? AND what = 'run'", (run_id,)).fetchone():
         raise JamError("JAMR203", f"{run_id} was the id of a run that was pruned")
     first, sealed = batch.drafts[0], seal(run_id, 0, GENESIS, batch.drafts)
-    last = sealed[-1].event
     # The number is taken before the row is written, since it is part of the row's sum.
     highest = db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'runs'").fetchone()[0]
     agent, parent, program = first.body["agent"], first.body.get("parent"), program_of(db, first.body["source"])
     place = Place.of(int(highest) + 1, run_id, agent, parent, first.at_ms, program)
-    questions = frozenset(batch.standing.questions)
-    head = Head(place, 1, last.seq, last.hash, Stands.of(batch.standing), last.at_ms, questions)
-    own = bytes.fromhex(last.hash)
-    fixed = (place.run, run_id, owner, last.seq, own, program, agent, parent)
-    db.execute(_CREATE, (*fixed, *head.stands, first.at_ms, last.at_ms, head.sum))
-    _write_rest(db, head, own, _NONE, sealed, batch)
-    return head, tuple([event for event, _ in sealed])
+    head, events = _after(place, 1, sealed, batch.standing)
+    fixed = (place.run, run_id, owner, head.last_seq, bytes.fromhex(head.hash), program, agent, parent)
+    db.execute(_CREATE, (*fixed, *head.stands, first.at_ms, head.updated_ms, head.sum))
+    write_rest(db, None, head, events, batch)
+    return head
 
 
 def program_of(db: sqlite3.Connection, source: str) -> int:
@@ -167,91 +171,130 @@ class Spoiled(Exception):
     why."""
 
 
-def append(
-    db: sqlite3.Connection, known: Head | None, lease: Lease, expected_seq: int, batch: Batch
-) -> tuple[Head, tuple[Event, ...]]:
+def append(db: sqlite3.Connection, known: Head | None, lease: Lease, expected_seq: int, batch: Batch) -> Head:
     """One run's append. `known` is its row as this process wrote it last, if it did: then one guarded update says
     whether it still is so. Returns the row as it is now.
 
     Raises JamError (JAMR201, 206, 107, 003, 302) with nothing written, and Spoiled.
     """
     if known is not None and known.token == lease.token and known.last_seq == expected_seq:
-        done = _advance(db, known, batch)
-        if done is not None:
-            return done
+        after = _append_to(db, known, batch)
+        if after is not None:
+            return after
     head = read_head(db, lease.run_id)
     if (head.token, head.last_seq) != (lease.token, expected_seq):
         raise JamError("JAMR206", f"the run {lease.run_id} is driven by another process now")
-    done = _advance(db, head, batch)
-    if done is None:
+    after = _append_to(db, head, batch)
+    if after is None:
         damaged(f"the row of the run {lease.run_id}")
-    return done
+    return after
 
 
-def _advance(db: sqlite3.Connection, head: Head, batch: Batch) -> tuple[Head, tuple[Event, ...]] | None:
+def _append_to(db: sqlite3.Connection, head: Head, batch: Batch) -> Head | None:
     """Write what follows `head`; None, and nothing was written, if the run is not there any more."""
-    place, standing = head.place, batch.standing
-    sealed = seal(place.run_id, head.last_seq, head.hash, batch.drafts)
-    after, before = head, bytes.fromhex(head.hash)
-    own = before
-    if sealed:
-        last = sealed[-1].event
-        if batch.repin is not None:
-            place = Place.of(*place[:5], program_of(db, batch.repin[1]))
-        questions = frozenset(standing.questions) if standing.questions else _NONE
-        after = Head(place, head.token, last.seq, last.hash, Stands.of(standing), last.at_ms, questions)
-        own = bytes.fromhex(last.hash)
-    if db.execute(*_update(head, before, after, own, batch)).rowcount != 1:
+    place = head.place
+    if batch.repin is not None and batch.drafts:
+        place = Place.of(*place[:5], program_of(db, batch.repin[1]))
+    after, events = follow(head, place, batch)
+    statement, values = update(head, after, batch)
+    if db.execute(statement, values).rowcount != 1:
         return None
-    _write_rest(db, after, own, head.questions, sealed, batch)
-    return after, tuple([event for event, _ in sealed])
+    write_rest(db, head, after, events, batch)
+    return after
 
 
-def _update(head: Head, before: bytes, after: Head, own: bytes, batch: Batch) -> tuple[str, tuple[Any, ...]]:
-    """The guarded update of the run's row from `head` to `after`, with the two hashes as bytes."""
-    old, new = head.stands, after.stands
-    guard = (head.place.run, head.token, head.last_seq, before)
-    hot = (after.last_seq, own, new.state, new.spent, after.updated_ms, after.sum)
+def follow(head: Head, place: Place, batch: Batch) -> tuple[Head, list[Any]]:
+    """The row that a batch makes of `head`, and its events as `insert_events` takes them. Raises JamError JAMR003,
+    JAMR302."""
+    if not batch.drafts:
+        return head, []
+    sealed = seal(place.run_id, head.last_seq, head.hash, batch.drafts)
+    return _after(place, head.token, sealed, batch.standing)
+
+
+def _after(place: Place, token: int, sealed: list[Sealed], standing: Standing) -> tuple[Head, list[Any]]:
+    """The row after these events, and they as `insert_events` takes them: only the last one's hash is stored."""
+    run = place.run
+    events: list[Any] = []
+    for seq, at_ms, kind, body, _ in sealed:
+        events += (run, seq, at_ms, kind, body, None)
+    last_seq, updated_ms, _, _, own = sealed[-1]
+    events[-1] = bytes.fromhex(own)
+    questions = frozenset(standing.questions) if standing.questions else _NONE
+    return Head(place, token, last_seq, own, Stands.of(standing), updated_ms, questions), events
+
+
+def update(head: Head, after: Head, batch: Batch) -> tuple[str, tuple[Any, ...]]:
+    """The guarded update of the run's row from `head` to `after`: it changes one row, or none if the row is another."""
+    place, token, last_seq, own, old, _, _ = head
+    new = after.stands
+    hot = (after.last_seq, bytes.fromhex(after.hash), new.state, new.spent, after.updated_ms, after.sum)
+    guard = (place.run, token, last_seq, bytes.fromhex(own))
     if (
         batch.consumed
         or batch.release
-        or after.place is not head.place
+        or after.place is not place
         or (new.status, new.waiting_for, new.wake_at_ms) != (old.status, old.waiting_for, old.wake_at_ms)
     ):
         more = (new.status, new.waiting_for, new.wake_at_ms, after.place.program, len(batch.consumed), batch.release)
-        return _FULL, (*hot, *more, *guard)
-    return _HOT, (*hot, *guard)
+        return FULL, hot + more + guard
+    return HOT, hot + guard
 
 
-def _write_rest(
-    db: sqlite3.Connection, head: Head, own: bytes, open_before: frozenset[str], sealed: list[Sealed], batch: Batch
-) -> None:
-    """What follows the run's row. Raises Spoiled."""
+def insert_events(db: sqlite3.Connection, values: list[Any]) -> None:
+    """Write events: for each of them run, seq, at_ms, kind, text of the body, and the hash or None."""
+    start, left = 0, len(values) // _COLUMNS
+    while left:
+        size = next(size for size in _SIZES if size <= left)
+        end = start + size * _COLUMNS
+        db.execute(_EVENTS[size], values[start:end])
+        start, left = end, left - size
+
+
+def has_rest(head: Head, after: Head, batch: Batch) -> bool:
+    """Whether an append brings more than its events and the run's row."""
+    return bool(
+        batch.keys
+        or batch.erasable
+        or batch.consumed
+        or batch.snapshot is not None
+        or _concerns_questions(head, after, batch)
+    )
+
+
+def _concerns_questions(head: Head | None, after: Head, batch: Batch) -> bool:
+    """Whether questions may have been opened or closed."""
+    if not batch.drafts:
+        return False
+    open_before = head is not None and head.questions
+    return bool(open_before or after.questions or "asked" in [draft.kind for draft in batch.drafts])
+
+
+def write_rest(db: sqlite3.Connection, head: Head | None, after: Head, events: list[Any], batch: Batch) -> None:
+    """What follows the run's row: events, and what else the batch brings. `head` is the row before, None for a new run.
+    Raises Spoiled."""
     try:
-        _write_batch(db, head, own, open_before, sealed, batch)
+        insert_events(db, events)
+        _write_batch(db, head, after, batch)
     except (JamError, KeyConflict, sqlite3.IntegrityError) as error:
         raise Spoiled from error
 
 
-def _write_batch(
-    db: sqlite3.Connection, head: Head, own: bytes, open_before: frozenset[str], sealed: list[Sealed], batch: Batch
-) -> None:
-    run, last_seq = head.place.run, head.last_seq
+def _write_batch(db: sqlite3.Connection, head: Head | None, after: Head, batch: Batch) -> None:
+    run, drafts = after.place.run, batch.drafts
     for use in batch.keys:
         bind_key(db, use, run)
-    if sealed:
-        rows = [(run, e.seq, e.at_ms, e.kind, data, own if e.seq == last_seq else None) for e, data in sealed]
-        db.executemany(_EVENT, rows)
     for row in batch.erasable:
         db.execute(
             "INSERT INTO erasable VALUES (?, ?, ?, ?, ?, NULL, NULL, ?)",
-            (row.commitment, run, row.path, row.salt, row.value, head.updated_ms),
+            (row.commitment, run, row.path, row.salt, row.value, after.updated_ms),
         )
     for message in batch.consumed:
         if db.execute("DELETE FROM inbox WHERE id = ? AND run = ?", (message, run)).rowcount != 1:
             raise JamError("JAMR206", "a message was taken by another process")
-    if sealed and (open_before or head.questions or any(e.kind == "asked" for e, _ in sealed)):
-        write_questions(db, run, [event for event, _ in sealed], batch.standing)
+    if _concerns_questions(head, after, batch):
+        first = after.last_seq - len(drafts) + 1
+        write_questions(db, run, [(seq, *draft) for seq, draft in enumerate(drafts, first)], batch.standing)
     if batch.snapshot is not None:
         place = (run, batch.snapshot.seq, batch.snapshot.state)
         db.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?)", place)
@@ -290,14 +333,16 @@ def question_sum(row: Iterable[Any], run: int, body: bytes) -> int:
     return row_sum(run, *row, body)
 
 
-def write_questions(db: sqlite3.Connection, run: int, events: list[Event], standing: Standing) -> None:
-    """Open and close questions as the events say; whatever `standing` does not name is closed."""
+def write_questions(
+    db: sqlite3.Connection, run: int, events: Iterable[tuple[int, int, str, dict[str, Any]]], standing: Standing
+) -> None:
+    """Open and close questions as the events (seq, at_ms, kind, body) say; whatever `standing` does not name is
+    closed."""
     at_ms = 0
-    for event in events:
-        body, at_ms = event.body, event.at_ms
-        match event.kind:
+    for seq, at_ms, kind, body in events:
+        match kind:
             case "asked":
-                _ask(db, run, event, standing)
+                _ask(db, run, seq, at_ms, body, standing)
             case "answered" if body["question"] not in standing.questions:  # else it takes more than one answer
                 _close(db, run, body["question"], "answered", at_ms, body["option"], body.get("by"))
             case "expired":
@@ -307,12 +352,11 @@ def write_questions(db: sqlite3.Connection, run: int, events: list[Event], stand
             _close(db, run, name, "closed", at_ms)
 
 
-def _ask(db: sqlite3.Connection, run: int, event: Event, standing: Standing) -> None:
-    body = event.body
+def _ask(db: sqlite3.Connection, run: int, seq: int, at_ms: int, body: dict[str, Any], standing: Standing) -> None:
     name = body["question"]
     taken = db.execute("SELECT 1 FROM gone WHERE id = ? AND what = 'question'", (name,)).fetchone()
-    place = (body.get("state", standing.state), body.get("role", ""), "open", event.at_ms, body.get("expires_at_ms"))
-    row = (name, run, event.seq, *place, None, None, None, 0)
+    place = (body.get("state", standing.state), body.get("role", ""), "open", at_ms, body.get("expires_at_ms"))
+    row = (name, run, seq, *place, None, None, None, 0)
     sql = "INSERT INTO questions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
     if taken or db.execute(sql, row).rowcount != 1:
         raise JamError("JAMR208", f"the id {name} was given to a question before")

@@ -1,15 +1,14 @@
 """The run database on SQLite. Every write is one `BEGIN IMMEDIATE` transaction.
 
 The hot path is `append`: a guarded update of the run's row (fencing token, last seq and head in one statement), the
-events, what was consumed, and the caches, in one commit. `append_many` does so for many runs in one commit, each in a
-savepoint of its own. `rows` writes them, `leases` says who may, `prune` forgets, `checkup` looks at everything.
+events, what was consumed, and the caches, in one commit. `append_many` does so for many runs in one commit (`groups`).
+`rows` writes one run, `leases` says who may, `prune` forgets, `checkup` looks at everything.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from jamjet_dsl.kernel.model import ENDED, Event
 from jamjet_dsl.ports import (
     Batch,
     Erasable,
-    KeyConflict,
+    Item,
     Lease,
     Message,
     New,
@@ -30,7 +29,7 @@ from jamjet_dsl.ports import (
     Standing,
     Written,
 )
-from jamjet_dsl.store import checkup, leases, pruning, rows
+from jamjet_dsl.store import checkup, groups, leases, pruning, rows
 from jamjet_dsl.store.access import Access
 from jamjet_dsl.store.chain import decode, encode, next_slot
 from jamjet_dsl.store.checks import damaged, row_sum
@@ -95,65 +94,33 @@ class SqliteStore:
 
     # ---- the journal
 
-    def create(
-        self, run_id: str, batch: Batch, owner: str, lease_ms: int, now_ms: int
-    ) -> tuple[Lease, tuple[Event, ...]]:
+    def create(self, run_id: str, batch: Batch, owner: str, lease_ms: int, now_ms: int) -> Lease:
         try:
-            with self._write() as db:
-                lease, head, events = _create(db, New(run_id, batch, owner, lease_ms, now_ms))
+            lease, head = self._access.write(groups.create, New(run_id, batch, owner, lease_ms, now_ms))
         except rows.Spoiled as spoiled:
-            raise _why(spoiled) from None
+            raise groups.why(spoiled) from None
         self._remember({run_id: head})
-        return lease, events
+        return lease
 
-    def append(self, lease: Lease, expected_seq: int, batch: Batch) -> tuple[Event, ...]:
+    def append(self, lease: Lease, expected_seq: int, batch: Batch) -> None:
         # What is remembered of the run is only a guess that the update checks: it need not be forgotten on errors.
+        known = self._heads.get(lease.run_id)
         try:
-            with self._write() as db:
-                head, events = rows.append(db, self._heads.get(lease.run_id), lease, expected_seq, batch)
+            head = self._access.write(rows.append, known, lease, expected_seq, batch)
         except rows.Spoiled as spoiled:
-            raise _why(spoiled) from None
+            raise groups.why(spoiled) from None
         self._remember({lease.run_id: head})
-        return events
 
-    def append_many(self, items: Sequence[tuple[Lease, int, Batch] | New]) -> list[Written]:
+    def append_many(self, items: Sequence[Item]) -> list[Written]:
+        group = groups.Group(items, self._heads)
         try:
-            return self._append_all(items, apart=False)
+            self._access.write(group.write)
         except rows.Spoiled:
-            # Seldom: one of them was refused after it had begun to write, so now each can be taken back by itself.
-            return self._append_all(items, apart=True)
-
-    def _append_all(self, items: Sequence[tuple[Lease, int, Batch] | New], apart: bool) -> list[Written]:
-        results: list[Written] = []
-        heads: dict[str, rows.Head] = {}
-        with self._write() as db:
-            for item in items:
-                if apart:
-                    db.execute("SAVEPOINT item")
-                try:
-                    results.append(self._write_one(db, item, heads))
-                except JamError as error:
-                    results.append(error)
-                except rows.Spoiled as spoiled:
-                    if not apart:
-                        raise
-                    db.execute("ROLLBACK TO item")
-                    results.append(_why(spoiled))
-                if apart:
-                    db.execute("RELEASE item")
-        self._remember(heads)
-        return results
-
-    def _write_one(
-        self, db: sqlite3.Connection, item: tuple[Lease, int, Batch] | New, heads: dict[str, rows.Head]
-    ) -> Written:
-        if isinstance(item, New):
-            made, heads[item.run_id], events = _create(db, item)
-            return made, events
-        lease, expected_seq, batch = item
-        known = heads.get(lease.run_id) or self._heads.get(lease.run_id)
-        heads[lease.run_id], events = rows.append(db, known, lease, expected_seq, batch)
-        return events
+            # Seldom: one of them was refused after others had begun to write, so now each can be taken back by itself.
+            group = groups.Group(items, {})
+            self._access.write(group.write_apart)
+        self._remember(group.heads)
+        return group.results
 
     def _remember(self, heads: dict[str, rows.Head]) -> None:
         """What was committed; of those that were remembered longest as many are forgotten as are too many."""
@@ -417,21 +384,6 @@ class SqliteStore:
 
     def _run(self, run_id: str) -> int:
         return rows.number_in(self._row(rows.NUMBER, run_id), run_id)
-
-
-def _create(db: sqlite3.Connection, new: New) -> tuple[Lease, rows.Head, tuple[Event, ...]]:
-    expires_ms = new.now_ms + new.lease_ms
-    owner = None if new.batch.release else leases.heartbeat(db, new.owner, expires_ms, new.now_ms)
-    head, events = rows.create(db, new.run_id, new.batch, owner)
-    return Lease(new.run_id, new.owner, 1, expires_ms), head, events
-
-
-def _why(spoiled: rows.Spoiled) -> JamError | KeyConflict:
-    """Why an append was refused. A row that stands where none can is damage."""
-    cause = spoiled.__cause__
-    if isinstance(cause, JamError | KeyConflict):
-        return cause
-    return JamError("JAMR107", f"the database was changed or damaged: {cause}")
 
 
 def source_digest(definition: str, side: bytes) -> str:

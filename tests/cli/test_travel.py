@@ -148,15 +148,15 @@ def _reseal(path: Path, kind: str, old: str, new: str) -> int:
     with sqlite3.connect(path) as raw:
         (run,) = raw.execute("SELECT run FROM runs WHERE run_id = 'r1'").fetchone()
         columns = [row[1] for row in raw.execute("PRAGMA table_info(events)")]
-        for event, body in sealed:
-            raw.execute("UPDATE events SET body = ? WHERE run = ? AND seq = ?", (body, run, event.seq))
+        for seq, _, _, body, own in sealed:
+            raw.execute("UPDATE events SET body = ? WHERE run = ? AND seq = ?", (body.encode(), run, seq))
             if "hash" in columns:
                 raw.execute(
                     "UPDATE events SET hash = ? WHERE run = ? AND seq = ? AND hash IS NOT NULL",
-                    (bytes.fromhex(event.hash), run, event.seq),
+                    (bytes.fromhex(own), run, seq),
                 )
         if "head" in [row[1] for row in raw.execute("PRAGMA table_info(runs)")]:
-            raw.execute("UPDATE runs SET head = ? WHERE run = ?", (bytes.fromhex(sealed[-1].event.hash), run))
+            raw.execute("UPDATE runs SET head = ? WHERE run = ?", (bytes.fromhex(own), run))
         raw.execute("DELETE FROM snapshots")
     return changed
 

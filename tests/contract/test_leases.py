@@ -93,7 +93,7 @@ def test_programs_that_a_worker_cannot_run_are_left_alone(store: Store) -> None:
     other = store.put_definition(DIGEST, CANONICAL, b"other", 1)
     body = {"definition": DIGEST, "source": other, "agent": "a"}
     resting = Standing("waiting", "x", (), 1_500)
-    lease, _ = store.create("theirs", Batch([Draft(1000, "started", body)], resting), "me", 10, 1000)
+    lease = store.create("theirs", Batch([Draft(1000, "started", body)], resting), "me", 10, 1000)
     store.release(lease)
     assert claimed(store, 5_000, skip={other}) == ["mine"]
     assert claimed(store, 5_000, skip=set()) == ["theirs"]

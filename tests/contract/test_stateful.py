@@ -95,7 +95,7 @@ class Twins(RuleBasedStateMachine):
         body = {"definition": DIGEST, "source": self.sources[n], "agent": "a", "parent": None}
         batch = Batch([Draft(self.now, "started", body)], stands)
         kind, made = self.both(lambda s: s.create(run_id, batch, owner, 500, self.now))
-        return made[0] if kind == "ok" else multiple()
+        return made if kind == "ok" else multiple()
 
     def batch(self, lease: Lease, parts: list[tuple[str, dict[str, Any]]], **more: Any) -> Batch:
         stands = more.pop("stands")

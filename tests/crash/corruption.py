@@ -95,10 +95,10 @@ class Writer:
         source = self.store.put_definition(DIGEST, CANONICAL, b'{"sources":{}}', 1)
         body = {"definition": DIGEST, "source": source, "agent": "a", "input": {"of": run_id}}
         batch = Batch([Draft(1_000, "started", body)], Standing("running", "s0"))
-        self._leases[run_id], events = self.store.create(run_id, batch, "writer", 10**9, 1_000)
+        self._leases[run_id] = self.store.create(run_id, batch, "writer", 10**9, 1_000)
         for part in (self.truth.questions, self.truth.messages, self.truth.snapshots, self.truth.erasable):
             part[run_id] = set()
-        self.truth.journals[run_id] = [e.hash for e in events]
+        self.truth.journals[run_id] = [e.hash for e in self.store.history(run_id)]
         self.truth.commits[run_id], self._seq[run_id] = {0, 1}, 1
         self.truth.summaries[run_id] = {_summary_of(self.store, run_id)}
 
@@ -128,12 +128,10 @@ class Writer:
         stands = Standing(
             "waiting" if n % 3 else "running", f"s{n}", ({"kind": "x", "n": n},), 5_000 + n, {"steps": n}, questions
         )
-        events = store.append(
-            self._leases[run_id], seq, Batch(drafts, stands, consumed, keys, hidden, snapshot, release=False)
-        )
-        truth.journals[run_id] += [e.hash for e in events]
-        self._seq[run_id] = events[-1].seq
-        truth.commits[run_id].add(events[-1].seq)
+        store.append(self._leases[run_id], seq, Batch(drafts, stands, consumed, keys, hidden, snapshot, release=False))
+        truth.journals[run_id] += [e.hash for e in store.history(run_id, seq)]
+        self._seq[run_id] = seq + len(drafts)
+        truth.commits[run_id].add(seq + len(drafts))
         truth.keys.update({(use.tool, use.key): use.args_digest for use in keys})
         truth.erasable[run_id].update(hidden)
         truth.snapshots[run_id].update([] if snapshot is None else [tuple(snapshot)])
@@ -357,7 +355,8 @@ def _going_on(store: SqliteStore, truth: Truth, run_id: str) -> Iterator[str]:
     """Claim and append: what is written now follows what was there, or is refused."""
     seq = store.last_seq(run_id)
     lease = store.claim(run_id, "next", 10, 10**12)
-    (event,) = store.append(lease, seq, Batch([Draft(9_000, "resumed", {})], Standing("running", "x")))
+    store.append(lease, seq, Batch([Draft(9_000, "resumed", {})], Standing("running", "x")))
+    (event,) = store.history(run_id, seq)
     if seq not in truth.commits[run_id] or event.prev_hash != truth.journals[run_id][seq - 1]:
         yield f"went on after {seq} from a journal that never was"
 

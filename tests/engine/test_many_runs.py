@@ -11,8 +11,7 @@ import pytest
 
 from jamjet_dsl import Engine, SimClock, compile_text
 from jamjet_dsl.engine import commits, keeper
-from jamjet_dsl.kernel.model import Event
-from jamjet_dsl.ports import Batch, Lease, New, Written
+from jamjet_dsl.ports import Batch, Item, Lease, Written
 from jamjet_dsl.store.memory import MemoryStore
 from jamjet_dsl.store.sqlite import SqliteStore
 from tests.engine.test_engine_runs import INPUT, kinds, pay
@@ -63,12 +62,12 @@ class Grouped(MemoryStore):
         self.groups: list[int] = []
         self.order: list[tuple[str, int]] = []
 
-    def append(self, lease: Lease, expected_seq: int, batch: Batch) -> tuple[Event, ...]:
-        events = super().append(lease, expected_seq, batch)
-        self.order += [(lease.run_id, event.seq) for event in events if event.kind == "moved"]
-        return events
+    def append(self, lease: Lease, expected_seq: int, batch: Batch) -> None:
+        super().append(lease, expected_seq, batch)
+        kinds = enumerate((draft.kind for draft in batch.drafts), expected_seq + 1)
+        self.order += [(lease.run_id, seq) for seq, kind in kinds if kind == "moved"]
 
-    def append_many(self, items: Sequence[tuple[Lease, int, Batch] | New]) -> list[Written]:
+    def append_many(self, items: Sequence[Item]) -> list[Written]:
         self.groups.append(len(items))
         return super().append_many(items)
 
@@ -134,12 +133,12 @@ async def test_a_slow_disk_does_not_stop_the_loop(monkeypatch: pytest.MonkeyPatc
     stuck, free, threads = threading.Event(), threading.Event(), set[str]()
 
     class Stuck(SqliteStore):
-        def append(self, lease: Lease, expected_seq: int, batch: Batch) -> tuple[Event, ...]:
+        def append(self, lease: Lease, expected_seq: int, batch: Batch) -> None:
             threads.add(threading.current_thread().name)
             if not free.is_set():
                 stuck.set()
                 assert free.wait(30)
-            return super().append(lease, expected_seq, batch)
+            super().append(lease, expected_seq, batch)
 
     async with Engine(Stuck(tmp_path / "t.db"), tools=[inc]) as jam:
         run = await jam.start(compile_text(COUNTER), {"goal": 5})

@@ -11,7 +11,6 @@ import pytest
 
 from jamjet_dsl import Engine, JamError, compile_text
 from jamjet_dsl.engine.loading import rebuild
-from jamjet_dsl.kernel.model import Event
 from jamjet_dsl.ports import Batch, Lease
 from jamjet_dsl.store.memory import MemoryStore
 from jamjet_dsl.store.sqlite import SqliteStore
@@ -84,15 +83,14 @@ class Recording(MemoryStore):
         parts = {name: value for name, value in self.__dict__.items() if name not in ("_lock", "bank", "copies")}
         self.copies.append((copy.deepcopy(parts), copy.deepcopy(self.bank)))
 
-    def create(self, *args: Any, **named: Any) -> tuple[Lease, tuple[Event, ...]]:
+    def create(self, *args: Any, **named: Any) -> Lease:
         made = super().create(*args, **named)
         self._keep()
         return made
 
-    def append(self, lease: Lease, expected_seq: int, batch: Batch) -> tuple[Event, ...]:
-        events = super().append(lease, expected_seq, batch)
+    def append(self, lease: Lease, expected_seq: int, batch: Batch) -> None:
+        super().append(lease, expected_seq, batch)
         self._keep()
-        return events
 
 
 async def finish(store: MemoryStore, bank: Bank) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from jamjet_dsl import Engine, JamError, Scripted, compile_text
 from jamjet_dsl.engine.replay import Replay, replay
 from jamjet_dsl.kernel.model import Event
 from jamjet_dsl.ports import Draft
-from jamjet_dsl.store.chain import GENESIS, seal
+from jamjet_dsl.store.chain import GENESIS, seal, sealed_events
 from jamjet_dsl.store.memory import MemoryStore
 
 DECIDED = {
@@ -176,7 +176,7 @@ class Changed:
 
 
 def changed(store: Any, run_id: str, drafts: list[Draft]) -> Changed:
-    return Changed(store, [s.event for s in seal(run_id, 0, GENESIS, drafts)])
+    return Changed(store, sealed_events(run_id, GENESIS, seal(run_id, 0, GENESIS, drafts)))
 
 
 def drafts_of(store: Any, run_id: str) -> list[Draft]:

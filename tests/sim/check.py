@@ -6,7 +6,8 @@ what stands in the journal. Only that a state is the fold of its journal is chec
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any
 
 from jamjet_dsl.kernel.budget import used_at
@@ -60,6 +61,8 @@ class Checker:
         self.keys: dict[tuple[str, str], str] = {}
         self.ill: dict[str, int] = {}
         self.events = 0
+        self.history: Callable[[str, int], Iterable[Event]] = lambda run_id, after: ()
+        """What the store, which never fails this one, says of a run after an event."""
         self.truth: Callable[[str, str, str, str], bool] = lambda run_id, tool, ref, frame: False
         """Whether a call of this tool about this, made by this frame, has happened in the world."""
 
@@ -96,9 +99,9 @@ class Checker:
         """A write to the store was committed."""
         match name:
             case "append":
-                self._appended(machine, args[0], args[1], args[2], result)
+                self._appended(machine, args[0], args[1], args[2])
             case "create":
-                self._created(machine, args[0], args[1], *result)
+                self._created(machine, args[0], args[1], result)
             case "claim":
                 self._claimed(machine, args[0], result)
             case "renew":
@@ -112,10 +115,9 @@ class Checker:
                     if isinstance(written, Exception):
                         continue
                     if isinstance(item, New):
-                        self._created(machine, item.run_id, item.batch, *written)
+                        self._created(machine, item.run_id, item.batch, written)
                     else:
-                        held, expected, batch = item
-                        self._appended(machine, held, expected, batch, written)
+                        self._appended(machine, *item)
             case "claim_due":
                 for lease in result:
                     self._claimed(machine, lease.run_id, lease)
@@ -127,10 +129,10 @@ class Checker:
                 self.must(result not in self.mail, "ids", f"the message {result} was numbered twice")
                 self.mail[result] = (args[0], args[1], args[2])
 
-    def _created(self, machine: Machine, run_id: str, batch: Batch, lease: Lease, events: tuple[Event, ...]) -> None:
+    def _created(self, machine: Machine, run_id: str, batch: Batch, lease: Lease) -> None:
         holder = self.holders[run_id] = Holder(lease.token, machine)
         holder.released = batch.release
-        self._committed(machine, run_id, batch, events)
+        self._committed(machine, run_id, 0, batch)
 
     def _claimed(self, machine: Machine, run_id: str, lease: Lease) -> None:
         old = self.holders[run_id]
@@ -144,7 +146,7 @@ class Checker:
         self.story(f"{machine.name} claims {run_id}")
         self.holders[run_id] = Holder(lease.token, machine)
 
-    def _appended(self, machine: Machine, lease: Lease, expected: int, batch: Batch, events: tuple[Event, ...]) -> None:
+    def _appended(self, machine: Machine, lease: Lease, expected: int, batch: Batch) -> None:
         holder = self.holders[lease.run_id]
         self.must(
             lease.token == holder.token and machine is holder.machine,
@@ -153,13 +155,14 @@ class Checker:
         )
         if batch.release:
             holder.released = True
-        self._committed(machine, lease.run_id, batch, events)
+        self._committed(machine, lease.run_id, expected, batch)
 
-    def _committed(self, machine: Machine, run_id: str, batch: Batch, events: tuple[Event, ...]) -> None:
+    def _committed(self, machine: Machine, run_id: str, after: int, batch: Batch) -> None:
         book = self.books.get(run_id)
         if book is None:
             self.violated("world", f"{run_id} is unknown")
             return
+        events = list(islice(self.history(run_id, after), len(batch.drafts)))
         self.events += len(events)
         for use in batch.keys:
             known = self.keys.setdefault((use.tool, use.key), use.args_digest.hex())
@@ -184,7 +187,7 @@ class Checker:
         happened = self.truth(book.run_id, tool, ref, event.body["cmd"].rpartition("#")[0])
         self.must(not happened, "doubt", f"{tool} {ref} is said to have failed for certain, and has happened")
 
-    def _mail_taken(self, run_id: str, book: Book, batch: Batch, events: tuple[Event, ...], was_ended: bool) -> None:
+    def _mail_taken(self, run_id: str, book: Book, batch: Batch, events: list[Event], was_ended: bool) -> None:
         """Every message is taken once, and what it says is journaled in that very commit."""
         counts: dict[str, int] = {}
         for event in events:

@@ -92,6 +92,7 @@ class Simulation:
             crashes=self.harsh * self.chance.choice((0.0, 0.005, 0.02)),
         )
         self.disk.on_crash = self.crash
+        self.checker.history = store.history
         self.store: Store = store
         self.world = World(
             self.loop, random.Random(f"world {self.seed}"), self.checker, self.chance.choice((0.0, 0.15, 0.4, 0.7))

@@ -172,6 +172,54 @@ def test_a_process_that_is_killed_within_a_call_has_written_nothing(tmp_path: Pa
     assert SqliteStore(path, "normal").check() == []
 
 
+class Counted:
+    """A connection that counts what it is asked for."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db, self.statements = db, list[str]()
+
+    def execute(self, sql: str, *values: Any) -> Any:
+        self.statements.append(sql)
+        return self._db.execute(sql, *values)
+
+    def executemany(self, sql: str, *values: Any) -> Any:
+        self.statements.append(sql)
+        return self._db.executemany(sql, *values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._db, name)
+
+
+def test_a_group_is_written_with_few_statements_however_large(tmp_path: Path) -> None:
+    """Unless one of them is refused after the writing has begun."""
+    store = SqliteStore(tmp_path / "t.db", "normal")
+    leases = [begin(store, f"r{n}") for n in range(255)]
+    store.append_many([(lease, 1, Batch([moved(1)], RUNNING)) for lease in leases])
+    counted = store._access.db = Counted(store._access.db)  # type: ignore[assignment]
+    waiting = Standing("waiting", "x")
+    batches = [Batch([moved(2)], waiting if n % 2 else RUNNING) for n in range(255)]
+    written = store.append_many([(lease, 2, batch) for lease, batch in zip(leases, batches, strict=True)])
+    assert written == [None] * 255
+    # Begin, the rows that only go on, those that change their standing, 128 + 64 + 32 + 16 + 8 + 7 events, commit.
+    assert len(counted.statements) == 3 + 6 + 1
+    counted.statements.clear()
+    store.claim("r7", "you", 10, 50_000)
+    results = store.append_many([(lease, 3, Batch([moved(3)], RUNNING)) for lease in leases])
+    assert [n for n, result in enumerate(results) if result is not None] == [7]
+    assert counted.statements.count("SAVEPOINT item") == 255
+    assert store.check() == []
+
+
+@pytest.mark.parametrize("count", [*range(1, 20), 31, 127, 128, 129, 255, 300])
+def test_an_append_may_have_any_number_of_events(tmp_path: Path, count: int) -> None:
+    store = SqliteStore(tmp_path / "t.db", "normal")
+    lease = begin(store)
+    append(store, lease, 1, [moved(n) for n in range(count)], RUNNING)
+    assert [e.body["n"] for e in list(store.history("r"))[1:]] == list(range(count))
+    store.verify("r")
+    assert store.check() == []
+
+
 def test_what_is_remembered_of_a_run_is_checked_against_the_file(tmp_path: Path) -> None:
     """A row that changed behind the back of the process is read anew, or refused; never written over."""
     store = SqliteStore(tmp_path / "t.db")

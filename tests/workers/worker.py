@@ -11,45 +11,42 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from jamjet_dsl.cli import main
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.engine import driver
-from jamjet_dsl.kernel.model import Event
-from jamjet_dsl.ports import Batch, KeyConflict, Lease, New, Written
+from jamjet_dsl.ports import Batch, Item, KeyConflict, Lease, New, Written
 from jamjet_dsl.store import sqlite
 
 _LOG = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
 
-def _note(lease: Lease, after: int, result: Any) -> None:
+def _note(lease: Lease, after: int, batch: Batch, result: Written) -> None:
     if isinstance(result, JamError):
         line = {"run": lease.run_id, "token": lease.token, "refused": result.code}
     elif isinstance(result, KeyConflict):
         line = {"run": lease.run_id, "token": lease.token, "refused": "key"}
     else:
-        line = {"run": lease.run_id, "token": lease.token, "after": after, "events": len(result)}
+        line = {"run": lease.run_id, "token": lease.token, "after": after, "events": len(batch.drafts)}
     os.write(_LOG, json.dumps(line).encode() + b"\n")
 
 
 class Noted(sqlite.SqliteStore):
     """Writes down what became of each append."""
 
-    def append(self, lease: Lease, expected_seq: int, batch: Batch) -> tuple[Event, ...]:
+    def append(self, lease: Lease, expected_seq: int, batch: Batch) -> None:
         try:
-            events = super().append(lease, expected_seq, batch)
+            super().append(lease, expected_seq, batch)
         except JamError as error:
-            _note(lease, expected_seq, error)
+            _note(lease, expected_seq, batch, error)
             raise
-        _note(lease, expected_seq, events)
-        return events
+        _note(lease, expected_seq, batch, None)
 
-    def append_many(self, items: Sequence[tuple[Lease, int, Batch] | New]) -> list[Written]:
+    def append_many(self, items: Sequence[Item]) -> list[Written]:
         results = super().append_many(items)
         for item, result in zip(items, results, strict=True):
             if not isinstance(item, New):
-                _note(item[0], item[1], result)
+                _note(*item, result)
         return results
 
 
