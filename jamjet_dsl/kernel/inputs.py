@@ -18,6 +18,7 @@ from jamjet_dsl.kernel.ids import base_of, fact_of, frame_of
 from jamjet_dsl.kernel.model import ENDED, Call, Frame, Json, Question, RunState, Think
 from jamjet_dsl.kernel.outcomes import is_open
 from jamjet_dsl.kernel.program import WRITES, Program
+from jamjet_dsl.kernel.quick import MISS
 from jamjet_dsl.kernel.records import check_args
 from jamjet_dsl.kernel.rules import counts, fact_key
 from jamjet_dsl.kernel.scope import scope_of, tool_scope
@@ -91,9 +92,13 @@ def succeeded(
     if isinstance(command, Call) and command.does == "confirm":
         return _probed(program, state, command, value, usage)
     problems: list[str] = []
-    type_ = command.result_type if isinstance(command, Think) else program.callee(command.tool).tool.result
-    # A tool without a result gives null.
-    result = None if type_ is None else to_journal(from_public(value, type_, program.defn, "", problems))
+    callee = program.callee(command.tool) if isinstance(command, Call) else None
+    quick = None if callee is None else callee.result
+    result = MISS if quick is None else quick(value)
+    if result is MISS:
+        type_ = command.result_type if isinstance(command, Think) else program.defn.tools[command.tool].result
+        # A tool without a result gives null.
+        result = None if type_ is None else to_journal(from_public(value, type_, program.defn, "", problems))
     if problems:
         text = "; ".join(problems[:20])
         return failed(program, state, command, "InvalidOutput", text, usage=usage, duration_ms=duration_ms)

@@ -130,12 +130,13 @@ class Plan:
 class Callee(NamedTuple):
     """A tool, looked at once. `params` are name, type, quick reader, and whether it may be left out; `reserve` is the
     worst case of one attempt; `journaled`: a call leaves an intent before it starts, since it writes, costs, is limited
-    or is asked about by a rule."""
+    or is asked about by a rule. `result` reads what it gave, if that is its own journal form."""
 
     tool: d.Tool
     params: tuple[tuple[str, d.Type, Quick, bool], ...]
     reserve: Reserve
     journaled: bool
+    result: Quick | None
 
 
 class Argument(NamedTuple):
@@ -339,7 +340,8 @@ class Program:
             )
             plain = declared.effect == "reads" and declared.cost is None and not declared.limits
             journaled = not plain or tool in self.remembered
-            known = self._callees[tool] = Callee(declared, params, tool_reserve(declared), journaled)
+            result = None if declared.result is None else reader_of(declared.result, self.defn, plain=True)
+            known = self._callees[tool] = Callee(declared, params, tool_reserve(declared), journaled, result)
         return known
 
     def arguments(self, exprs: Mapping[str, d.ExprJson]) -> tuple[Argument, ...]:

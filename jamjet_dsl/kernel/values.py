@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
+from jamjet_dsl.definition import MAX_SAFE_INT
 from jamjet_dsl.kernel.convert import from_public, loads_public, to_public
 from jamjet_dsl.kernel.scalars import (
     EXACT,
@@ -65,10 +66,6 @@ __all__ = [
     "to_public",
 ]
 
-MAX_SAFE_INT = 2**53 - 1
-"""Integers beyond this are tagged, since most readers of JSON hold numbers as doubles."""
-
-
 _PLAIN = frozenset({str, bool, type(None)})
 
 
@@ -94,7 +91,17 @@ def _needs_tag(value: Any) -> bool:
 def to_journal(value: Value) -> Any:
     """The journal form of a value, as a tree that `json` can write. It shares every part that needs no tag
     with the value, so neither may be changed afterwards. Raises TypeError for what is no run-time value."""
-    return _tagged(value) if _needs_tag(value) else value
+    if type(value) in _PLAIN or value is _plain[0]:
+        return value
+    if _needs_tag(value):
+        return _tagged(value)
+    _plain[0] = value
+    return value
+
+
+_plain: list[Any] = [None]
+"""The last value that was found to be its own journal form. A result is looked at three times in a row, as it is
+journaled, bound and folded; nobody changes it meanwhile."""
 
 
 def _tagged(value: Any) -> Any:
@@ -159,7 +166,12 @@ _UNTAG: dict[str, Callable[[Any], Value]] = {
 def from_journal(tree: Any) -> Value:
     """The value of a journal form. It shares every part that holds no tag with the form, so neither may be changed
     afterwards. Raises ValueError for an object with an unknown tag or a malformed one."""
-    return _untagged(tree) if type(tree) in _CONTAINERS and _holds_tag(tree) else tree
+    if type(tree) not in _CONTAINERS or tree is _plain[0]:
+        return tree
+    if _holds_tag(tree):
+        return _untagged(tree)
+    _plain[0] = tree
+    return tree
 
 
 _CONTAINERS = frozenset({dict, list})
