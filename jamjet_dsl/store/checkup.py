@@ -42,11 +42,16 @@ def problems(access: Access) -> Iterator[str]:
         yield error.message
         return
     for run_id in names:
-        try:
-            yield from _of_run(access, run_id)
-        except JamError as error:
-            if error.code != "JAMR201":
-                yield error.message
+        yield from of_run(access, run_id)
+
+
+def of_run(access: Access, run_id: str) -> Iterator[str]:
+    """What is wrong with one run. One that was pruned meanwhile has nothing."""
+    try:
+        yield from _of_run(access, run_id)
+    except JamError as error:
+        if error.code != "JAMR201":
+            yield error.message
 
 
 def _of_run(access: Access, run_id: str) -> Iterator[str]:

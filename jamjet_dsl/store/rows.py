@@ -12,7 +12,7 @@ from jamjet_dsl.ports import Batch, KeyConflict, KeyUse, Lease, Standing
 from jamjet_dsl.store.chain import GENESIS, Sealed, check_run_id, dumps, seal
 from jamjet_dsl.store.checks import damaged, row_sum
 
-REBUILD = "`jamjet_dsl.engine.loading.rebuild` writes it anew from the journal; or restore the database from a backup"
+REBUILD = "`jam doctor --rebuild RUN` writes it anew from the journal; or restore the database from a backup"
 
 HOT = (
     "UPDATE runs SET last_seq = ?, head = ?, state = ?, spent = ?, updated_ms = ?, sum = ?"

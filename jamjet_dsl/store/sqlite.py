@@ -156,10 +156,14 @@ class SqliteStore:
         if last > self.last_seq(run_id):
             raise JamError("JAMR107", f"the journal of {run_id} goes on after its last event: events were added")
 
-    def check(self) -> list[str]:
+    def check(self, run_id: str | None = None) -> list[str]:
         """Everything that is wrong with the database, one sentence each: pages and indices, every journal, every sum,
-        and what one table says of another. Reads all of it."""
-        return list(checkup.problems(self._access))
+        and what one table says of another. Reads all of it; with `run_id` only what there is of that run."""
+        return list(checkup.problems(self._access) if run_id is None else checkup.of_run(self._access, run_id))
+
+    def names(self) -> list[str]:
+        """The ids of all runs, the oldest first, whatever state their rows are in."""
+        return _names(self._rows("SELECT run_id FROM runs ORDER BY run"))
 
     def last_seq(self, run_id: str) -> int:
         row = self._row("SELECT last_seq FROM runs WHERE run_id = ?", run_id)
