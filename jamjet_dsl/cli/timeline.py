@@ -116,6 +116,9 @@ class Timeline:
                 around = self._frames.get(path.rpartition("/")[0].rpartition("/")[0], self._frames[""])
                 self._frames[path] = str(body.get("agent") or around[0]), str(body.get("region", ""))
                 self._values[path] = {}
+                if "doubt" in body:
+                    # The rollback asks about a call that was begun elsewhere.
+                    self._calls[f"{path}#1.1"] = self._calls.get(str(body["doubt"]), "")
             case "failed" | "faulted":
                 self._why[path] = str(body.get("error") or "an error")
             case "denied":

@@ -34,8 +34,11 @@ _COMMANDS = {
 """How the operator's moves are typed, where it is more than the word and the run."""
 
 
-def _move(command: str, run_id: str) -> str:
-    """An operator's move as it is typed. `settle --call CALL` names one of several calls in doubt."""
+def _move(command: str, run_id: str, call: str = "") -> str:
+    """An operator's move as it is typed. `settle --call CALL` names one of several calls in doubt; `call` is the one
+    that is meant where several are and the command does not say."""
+    if call and command.startswith("settle ") and " --call " not in command:
+        command = command.replace("settle ", f"settle --call {call} ", 1)
     words = command.split(" ")
     named = f" --call '{words[2]}'" if words[1:2] == ["--call"] else ""
     plain_command = f"{words[0]} {words[3]}" if named else command
@@ -141,7 +144,8 @@ def complete(jam_: Engine, view: RunView, db: str) -> RunView:
             case "question":
                 items.append({**item, **question(jam_.store.find_question(item["id"]).body)})
             case "operator":
-                moves = (_move(command, view.run_id) for command in item.get("commands", ()))
+                meant = str(item.get("cmd", "")) if len(view.doubts) > 1 else ""
+                moves = (_move(command, view.run_id, meant) for command in item.get("commands", ()))
                 items.append({**item, "commands": [jam(db, move) for move in moves]})
             case _:
                 items.append(dict(item))
@@ -175,11 +179,23 @@ def standing(view: RunView, db: str) -> str:
     used = spent(view.spent, view.budget)
     if used:
         lines.append(click.style(f"  spent {used}", dim=True))
+    lines += [f"  {line}" for line in _doubts(view)]
     for item in view.waiting_for:
         lines += _waiting(view, item, db)
     if view.status == "running":
         lines.append(_continue(f"{jam(db, f'resume {view.run_id}')}, or keep `{jam(db, 'worker')}` running"))
     return "\n".join(lines)
+
+
+def _doubts(view: RunView) -> list[str]:
+    """What a person has to look up before a call in doubt can be settled: exactly which call it was."""
+    lines = []
+    for doubt in view.doubts:
+        args = ", ".join(f"{name}: {plain(value, None)}" for name, value in doubt["args"].items())
+        key = f"  key {plain(doubt['key'], None)}" if doubt["key"] is not None else ""
+        named = f"  as {plain(doubt['call'])}" if len(view.doubts) > 1 else ""
+        lines.append(f"in doubt: {doubt['tool']}({args}){key}{named}, begun {when(doubt['since_ms'])}")
+    return lines
 
 
 def _waiting(view: RunView, item: Mapping[str, Any], db: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -43,6 +43,9 @@ class RunView:
     frames: tuple[dict[str, Any], ...] = ()
     """What is at work inside the state: branches, items, child agents, a rollback. Each with `path`, `kind`, `state`,
     `phase` and `since_ms`."""
+    doubts: tuple[dict[str, Any], ...] = ()
+    """The calls that may or may not have happened: what a person has to look up, and can settle. Each with `call` (its
+    id), `tool`, `args`, `key` and `since_ms`, the first one first."""
     durability: str | None = None
     """What a commit of the process that drives it is worth: `full`, `normal` or `none`; None while nobody does."""
 
@@ -80,6 +83,7 @@ def view_of(summary: RunSummary, program: Program, state: RunState, veil: Veil |
         summary.owner,
         state.origin,
         tuple(_inside(program, state)),
+        tuple(_doubts(state, shown)),
         durability_of(summary.owner),
     )
 
@@ -95,6 +99,19 @@ def _inside(program: Program, state: RunState) -> Iterator[dict[str, Any]]:
                 "phase": frame.phase,
                 "since_ms": frame.entered_ms,
             }
+
+
+def _doubts(state: RunState, shown: Callable[[dict[str, Any]], dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    found = (intent for intent in state.intents.values() if intent.unsettled == "doubt")
+    for intent in sorted(found, key=lambda intent: (intent.at_ms, _place(intent.cmd))):
+        body = intent.body
+        yield {
+            "call": intent.cmd,
+            "tool": body["tool"],
+            "args": shown(from_journal(body["args"])),
+            **shown({"key": body["key"]}),
+            "since_ms": intent.at_ms,
+        }
 
 
 def _place(path: str) -> list[tuple[int, str]]:

@@ -206,3 +206,57 @@ def test_an_answer_reaches_a_run_that_another_process_drives(jam: Jam, pay: Path
     assert "Traceback" not in err
     assert said.code in (0, 3, 4), said
     assert len(calls(tmp_path)) == 1
+
+
+DOUBTS = """
+tool pay(to: string, amount: money) -> string {
+  via python "lost_tools:pay"  effect writes  key run.id + "/" + to  undo back(result)
+}
+tool back(id: string) { via python "lost_tools:back"  effect writes  key id }
+agent payer version 1 {
+  output n: int
+  var    secret: string = "Cynthia"
+  budget { steps 20  exceeded -> over }
+  policy { allow pay, back  redact secret }
+  on error any -> over
+  start parallel both {
+    branch left  { call pay("Ada", $5.00) as a  on in_doubt skip }
+    branch right { call pay(secret, $7.00) as b  on in_doubt skip }
+    join any
+    on error JoinFailed -> rollback
+    on join -> done
+  }
+  state rollback { undo all  -> done }
+  final done { n = 1 }
+  failed over { n = 0 }
+}
+"""
+
+
+def test_a_doubt_that_a_rollback_asks_about_says_which_call_it_was(jam: Jam, tmp_path: Path) -> None:
+    """An operator who is to look up a payment has to know which one: the arguments and the key of each."""
+    (tmp_path / "lost.jam").write_text(DOUBTS)
+    (tmp_path / "lost_tools.py").write_text(
+        "def pay(to, amount):\n    raise RuntimeError('the line is dead')\n\ndef back(id):\n    return None\n"
+    )
+    said = jam("run", "lost.jam", "--id", "r1")
+    assert said.code == 4, said
+    view = jam("show", "r1", "--format", "json").json
+    ada, cy = sorted(view["doubts"], key=lambda doubt: str(doubt["args"]["amount"]))
+    assert (ada["tool"], ada["args"], ada["key"]) == ("pay", {"to": "Ada", "amount": "5.00 USD"}, "r1/Ada")
+    assert (cy["args"]["amount"], cy["args"]["to"][:10]) == ("7.00 USD", "‹redacted ")
+    for out in (said.out, jam("show", "r1").out):
+        assert "in doubt: pay(to: Ada, amount: 5.00 USD)  key r1/Ada" in out
+        assert "in doubt: pay(to: ‹redacted›, amount: 7.00 USD)" in out
+        assert "Cynthia" not in out
+    assert "undo 1: pay is in doubt" in jam("history", "r1").out
+    # The commands that are shown name the call that is meant.
+    moves = [move for item in view["waiting_for"] for move in item["commands"]]
+    assert [move.partition("settle")[0] for move in moves[:2]] == ["jam ", "jam "]
+    assert f"--call '{ada['call']}'" in moves[0]
+    said = jam("settle", "r1", "--did-not-happen", "--call", ada["call"], "--by", "olga", "--note", "asked")
+    assert said.code == 4, said
+    (left,) = jam("show", "r1", "--format", "json").json["doubts"]
+    assert left["args"]["amount"] == "7.00 USD"
+    assert jam("settle", "r1", "--did-not-happen", "--by", "olga", "--note", "asked").code == 0
+    assert jam("show", "r1", "--format", "json").json["doubts"] == []
