@@ -156,9 +156,10 @@ class Timeline:
                 whole, origin = body.get("whole") or {}, body.get("origin") or {}
                 self._frames[""] = str(body.get("agent", "")), ""
                 values.update(whole.get("input") or {}, **(whole.get("vars") or {}))
-                values.update(body.get("set") or {})
+                given = {**(body.get("input") or {}), **(body.get("set") or {})}
+                values.update(given)
                 calls = "its calls are made" if origin.get("live") else "its calls are off"
-                changed = f", with {plain(body['set'])}" if body.get("set") else ""
+                changed = f", with {plain(given)}" if given else ""
                 return f"forked from {origin.get('run')} after event {origin.get('seq')}, {calls}{changed}"
             case _:
                 names = ", ".join(f"{old} is {new}" for old, new in (body.get("states") or {}).items())

@@ -90,6 +90,10 @@ def _said(said: Said | None, fields: tuple[str, ...]) -> str:
 @click.argument("run_id", metavar="ID")
 @click.option("--at", "at", type=int, required=True, metavar="SEQ", help="The event after which to go on.")
 @click.option("--set", "sets", multiple=True, metavar="VAR=JSON", help="Change a variable first (repeat for several).")
+@click.option("--input", "given", metavar="JSON|@F", help="Change inputs first, as a JSON object.")
+@click.option(
+    "--mock", "mocks", multiple=True, metavar="NAME=JSON", help="What a tool or thinking state is to give (repeatable)."
+)
 @click.option("--live", is_flag=True, help="Make calls really. Without it they get what they got in the original.")
 @click.option("--allow-repeat", is_flag=True, help="Live, even if calls that cannot be taken back are made again.")
 @click.option("--id", "name", metavar="NEW", help="The fork's id (default: drawn).")
@@ -100,25 +104,29 @@ def _said(said: Said | None, fields: tuple[str, ...]) -> str:
 @db_option
 @click.pass_context
 def fork_command(
-    ctx: click.Context, run_id: str, at: int, sets: tuple[str, ...], live: bool, allow_repeat: bool, name: str | None,
-    by: str | None, detach: bool, script: str | None, form: str,
+    ctx: click.Context, run_id: str, at: int, sets: tuple[str, ...], given: str | None, mocks: tuple[str, ...],
+    live: bool, allow_repeat: bool, name: str | None, by: str | None, detach: bool, script: str | None, form: str,
 ) -> int:  # fmt: skip
     """Go on from a point in a run's past, as a run of its own.
 
     `jam history` numbers the events. Calls are off: tools and models say what they said in the original as long as
-    they are asked the same, and the fork is parked at the first call that was not made there. People are asked anew.
+    they are asked the same, or what --mock says, and the fork is parked at the first other call. People are asked anew.
     """
     from jamjet_dsl.engine.fork import fork
 
-    values = dict(_assigned(text) for text in sets)
+    values = dict(_assigned("--set", text) for text in sets)
+    results = dict(_assigned("--mock", text) for text in mocks)
+    inputs = read_json(given, "--input") if given is not None else {}
+    if not isinstance(inputs, dict):
+        raise JamError("JAMR301", "--input is not a JSON object", 'write {"name": value}')
     db = existing_database(ctx)
 
     async def go() -> int:
         async with engine_for(db, script) as jam:
             began = jam.clock.now_ms()
             made = fork(
-                jam.store, run_id, at, owner=jam.owner, now_ms=began, id=name, set=values, live=live,
-                allow_repeat=allow_repeat, by=by or "",
+                jam.store, run_id, at, owner=jam.owner, now_ms=began, id=name, set=values,
+                input=inputs, mocks=results, live=live, allow_repeat=allow_repeat, by=by or "",
             )  # fmt: skip
             if form == "human":
                 calls = "calls are made" if live else f"calls are off, {counted(made.recordings, 'recorded outcome')}"
@@ -130,11 +138,11 @@ def fork_command(
     return drive(go(), db)
 
 
-def _assigned(text: str) -> tuple[str, Any]:
+def _assigned(option: str, text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise click.UsageError(f"--set {text}: write VAR=JSON")
-    return name, read_json(value, f"--set {name}")
+        raise click.UsageError(f"{option} {text}: write NAME=JSON")
+    return name, read_json(value, f"{option} {name}")
 
 
 # ---- migrate

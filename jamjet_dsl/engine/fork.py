@@ -14,12 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from jamjet_dsl.definition import Type
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.engine.advance import Transition
 from jamjet_dsl.engine.chance import new_id
 from jamjet_dsl.engine.journal import batch_of
 from jamjet_dsl.engine.loading import load_veil
-from jamjet_dsl.engine.recordings import is_off, parked_body, recorded
+from jamjet_dsl.engine.recordings import is_off, mocked, parked_body, recorded
 from jamjet_dsl.engine.replay import Disagrees, Walk
 from jamjet_dsl.engine.replay_world import Impossible, same
 from jamjet_dsl.kernel import state_json
@@ -63,17 +64,23 @@ def fork(
     now_ms: int,
     id: str | None = None,
     set: Mapping[str, Any] | None = None,
+    input: Mapping[str, Any] | None = None,
+    mocks: Mapping[str, Any] | None = None,
     live: bool = False,
     allow_repeat: bool = False,
     by: str = "",
 ) -> Fork:
-    """Make a run that goes on from the state of `run_id` after event `at`, with the variables `set` (public JSON)
-    changed. Nothing of it has been worked on: resume it.
+    """Make a run that goes on from the state of `run_id` after event `at`, with the variables `set` and the inputs
+    `input` (public JSON) changed. Nothing of it has been worked on: resume it. `mocks` are what tools and thinking
+    states are to give, by name, instead of what they gave in the original.
 
-    Raises JamError: JAMR201, JAMR203 (its id exists), JAMR204 (the original had ended there), JAMR301 (a variable does
-    not fit), JAMR410 (live, and a call that cannot be taken back would be made again, unless `allow_repeat`), JAMR411
-    (no such event), JAMR107 for a journal that does not prove itself.
+    Raises JamError: JAMR006 (live, with mocks), JAMR201, JAMR203 (its id exists), JAMR204 (the original had ended
+    there), JAMR301 (a variable, an input or a mock does not fit), JAMR410 (live, and a call that cannot be taken back
+    would be made again, unless `allow_repeat`), JAMR411 (no such event), JAMR107 for a journal that does not prove
+    itself.
     """
+    if live and mocks:
+        raise JamError("JAMR006", "the calls of a live fork are made, not mocked", "leave out --mock, or --live")
     run_id = store.find(run_id)
     name = id if id is not None else new_id()
     place, later = _walked(store, run_id, at, name)
@@ -96,12 +103,13 @@ def fork(
         "whole": json.loads(state_json.encode(state)),
         "by": by,
     }
-    if set:
-        body["set"] = _values(program, set)
-    recordings = [] if live else later.bodies
+    for field, given, declared in (("input", input, program.agent.inputs), ("set", set, program.agent.vars)):
+        if given:
+            body[field] = _values(program, field, given, {each.name: each.type for each in declared})
+    recordings = [] if live else [*mocked(program, mocks or {}), *later.bodies]
     _create(store, program, name, [("forked", body), *(("recorded", r) for r in recordings)], owner, now_ms)
     where = state.frames[""].state
-    return Fork(name, run_id, at, where, live, len(recordings), repeats)
+    return Fork(name, run_id, at, where, live, 0 if live else len(later.bodies), repeats)
 
 
 def _walked(store: Store, run_id: str, at: int, name: str) -> tuple[tuple[RunState, Program, str, str], _Later]:
@@ -167,19 +175,20 @@ def _repeats(program: Program, state: RunState, later: _Later) -> tuple[str, ...
     return tuple(found)
 
 
-def _values(program: Program, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Variables in the journal form. Raises JamError JAMR301 naming all that do not fit."""
-    types = {var.name: var.type for var in program.agent.vars}
+def _values(program: Program, field: str, given: Mapping[str, Any], types: Mapping[str, Type]) -> dict[str, Any]:
+    """Variables or inputs in the journal form. Raises JamError JAMR301 naming all that do not fit."""
+    what, plural = ("input", "inputs") if field == "input" else ("variable", "variables")
     problems: list[str] = []
     values = {}
     for name, value in given.items():
         if name not in types:
-            problems.append(f"{name}: `{program.agent.name}` has no such variable")
+            problems.append(f"{name}: `{program.agent.name}` has no such {what}")
             continue
         read = from_public(value, types[name], program.defn, name, problems)
         values[name] = None if problems else to_journal(read)
     if problems:
-        raise JamError("JAMR301", "the variables do not fit", "give what `var` declares", tuple(problems))
+        word = "input" if field == "input" else "var"
+        raise JamError("JAMR301", f"the {plural} do not fit", f"give what `{word}` declares", tuple(problems))
     return values
 
 

@@ -8,10 +8,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from jamjet_dsl import definition as d
+from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.kernel.ids import action_id, frame_of
 from jamjet_dsl.kernel.model import Call, Event, RunState, Think
 from jamjet_dsl.kernel.program import Program
-from jamjet_dsl.kernel.values import from_journal, to_journal
+from jamjet_dsl.kernel.values import from_journal, from_public, to_journal
 from jamjet_dsl.ports import Store, ThinkResult, ToolContext, ToolError
 
 if TYPE_CHECKING:
@@ -84,24 +86,67 @@ def recorded(command: Call | Think, event: Event, renamed: tuple[str, str]) -> B
     }
 
 
+def mocked(program: Program, given: Mapping[str, Any]) -> list[Body]:
+    """The bodies of `recorded` events for results (public JSON) by the name of a tool or of a thinking state.
+
+    Raises JamError JAMR301 naming all that do not fit.
+    """
+    problems: list[str] = []
+    bodies = []
+    for name, value in given.items():
+        if name in program.defn.tools:
+            type_ = program.defn.tools[name].result
+        else:
+            think = _think(program, name)
+            if think is None or think.tools:
+                why = "it proposes calls" if think is not None else "there is no such tool, and no state that thinks"
+                problems.append(f"{name}: {why}")
+                continue
+            type_ = think.result
+        if type_ is None and value is not None:
+            problems.append(f"{name}: it gives nothing, so write null")
+        result = None if type_ is None else from_public(value, type_, program.defn, name, problems)
+        if not problems:
+            bodies.append({"mock": name, "outcome": "succeeded", "result": to_journal(result)})
+    if problems:
+        raise JamError("JAMR301", "the mocks do not fit", "give what the tool or state declares", tuple(problems))
+    return bodies
+
+
+def _think(program: Program, name: str) -> d.Think | None:
+    """The action of the thinking state of that name, in any agent, branch or item."""
+    regions = (region for plan in (program.main, *program.plans.values()) for region in plan.regions.values())
+    states = (region[name] for region in regions if name in region)
+    actions = (state.action for state in states if isinstance(state, d.State))
+    return next((action for action in actions if isinstance(action, d.Think)), None)
+
+
 class Recordings:
     """The recordings of one fork. A call is answered by what the call of the same id got, if that was the same call,
-    else by the first that was: so an answer follows from the call alone, and a fork that was interrupted goes on."""
+    else by the first that was: so an answer follows from the call alone, and a fork that was interrupted goes on. What
+    was mocked for the fork comes before what was recorded; whether a call happened (`confirm`) cannot be mocked."""
 
     def __init__(self, bodies: Iterable[Body] = ()) -> None:
         self._first: dict[str, Body] = {}
         self._exact: dict[tuple[str, str], Body] = {}
+        self._mocks: dict[str, Body] = {}
         for body in bodies:
             self.add(body)
 
     def add(self, body: Body) -> None:
         """One more recording, in the order in which the outcomes came."""
+        if "mock" in body:
+            self._mocks[body["mock"]] = body
+            return
         for call in body["calls"]:
             self._first.setdefault(call, body)
             self._exact.setdefault((body["cmd"], call), body)
 
     def find(self, command: Call | Think) -> Body | None:
-        """What the same call got; None if it was never made."""
+        """What the call is to get, or what the same call got; None if it was never made."""
+        name = command.state if isinstance(command, Think) else command.tool
+        if name in self._mocks and (isinstance(command, Think) or command.does != "confirm"):
+            return self._mocks[name]
         call = digest(command)
         return self._exact.get((command.id, call)) or self._first.get(call)
 

@@ -315,7 +315,8 @@ class World:
         check_parked(walk, event)
 
     def _recorded(self, walk: Walk, event: Event) -> None:
-        if not is_off(walk.state) or not same(sorted(event.body["calls"]), event.body["calls"]):
+        calls = [] if "mock" in event.body else event.body["calls"]
+        if not is_off(walk.state) or not same(sorted(calls), calls):
             raise Impossible("only a fork whose calls are off has recordings")
 
     @staticmethod

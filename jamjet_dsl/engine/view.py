@@ -105,10 +105,12 @@ def _doubts(state: RunState, shown: Callable[[dict[str, Any]], dict[str, Any]]) 
     found = (intent for intent in state.intents.values() if intent.unsettled == "doubt")
     for intent in sorted(found, key=lambda intent: (intent.at_ms, _place(intent.cmd))):
         body = intent.body
+        args = from_journal(body["args"])
+        assert isinstance(args, dict)
         yield {
             "call": intent.cmd,
             "tool": body["tool"],
-            "args": shown(from_journal(body["args"])),
+            "args": shown(args),
             **shown({"key": body["key"]}),
             "since_ms": intent.at_ms,
         }

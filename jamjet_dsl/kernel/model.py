@@ -63,8 +63,8 @@ Journal bodies are JSON in the journal form of `kernel.values` (exact and self-d
 | begun | frame, cmd, key, kind, state, agent?, doubt?, undo? | one frame was opened |
 | closed | frame, how, value?, from?, error?, message?, unresolved? | a frame is done, skipped, failed or cancelled |
 | joined | cmd, how, result?, results?, from?, error?, message? | what was opened has its outcome: ok or failed |
-| forked | definition, source, agent, origin, whole, set?, by | the first event of a fork: the state it goes on from |
-| recorded | cmd, calls, outcome, and its result or error | what the fork's original got: its calls are off |
+| forked | definition, source, agent, origin, whole, input?, set?, by | the first event of a fork: where it goes on |
+| recorded | cmd, calls (or mock), outcome, and its result or error | what a call gets in a fork whose calls are off |
 | migrated | from, to, by, and what changes | from here on the run is of another version; see `kernel.versions` |
 
 `moved` also has: `append` {variable: items added to a conversation}, `from` {variable: provenance flags}, `counted`

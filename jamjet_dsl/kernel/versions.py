@@ -26,7 +26,7 @@ def forked(program: Program, draft: Draft, body: Body) -> None:
     """`forked`, the first event of a fork: the state of another run after one of its events, as if that were now.
 
     What was left of every timer is left. Questions that were open there are asked anew: an answer to one is none to
-    the other. What `set` gives are variables that somebody has changed on the way.
+    the other. What `input` and `set` give are inputs and variables that somebody has changed on the way.
     """
     new = draft.state
     whole = restore(body["whole"])
@@ -41,6 +41,8 @@ def forked(program: Program, draft: Draft, body: Body) -> None:
         for what in ("timeout", "remind"):
             new.timers.pop(timer_id(question.cmd, what), None)
     new.questions = {}
+    for name, value in body.get("input", {}).items():
+        new.input[name] = from_journal(value)
     for name, value in body.get("set", {}).items():
         new.vars[name] = from_journal(value)
         new.provenance.pop(name, None)

@@ -208,7 +208,17 @@ def test_a_fork_of_changed_variables_is_parked_where_it_calls_something_new(
     assert (tmp_path / "calls").read_text().count("\n") == 1
     assert jam("fork", "l", "--at", 1, "--set", "most").code == 2
     assert jam("fork", "l", "--at", 1, "--set", 'most="x"').code == 2
+    said = jam("fork", "l", "--at", 1, "--set", "most=2", "--mock", 'pay="as they say"', "--id", "m")
+    assert said.code == 0, said
+    assert "as they say" in said.out
+    said = jam("fork", "l", "--at", 1, "--input", '{"to": "Bob"}', "--mock", 'pay="as they say"', "--id", "b")
+    assert 'with {"to": "Bob"}' in jam("history", "b").out
+    assert [jam("replay", run_id).code for run_id in ("m", "b")] == [0, 0]
+    assert (tmp_path / "calls").read_text().count("\n") == 1
     assert jam("fork", "l", "--at", 99).code == 2
+    assert jam("fork", "l", "--at", 1, "--mock", "pay").code == 2
+    assert jam("fork", "l", "--at", 1, "--input", "[]").code == 2
+    assert jam("fork", "l", "--at", 1, "--input", '{"nothing": 1}').code == 2
 
 
 def test_migrate_lists_a_verdict_per_run_and_moves_what_fits(jam: Jam, pay: Path, tmp_path: Path) -> None:

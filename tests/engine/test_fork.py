@@ -254,6 +254,50 @@ async def test_what_a_fork_says_it_came_from_is_checked(store: Store) -> None:
     refuses(made_up, result="paid 8")
 
 
+async def test_inputs_can_be_changed_and_calls_mocked(store: Store) -> None:
+    """With another input the first call is another one; what it and the model are to give is said by the fork."""
+    await original(store, Shop())
+    shop = Shop()
+    mocks = {"look": 4, "think_it": "too much", "pay": "paid, they say"}
+    made = forked(store, 1, input={"n": 5}, mocks=mocks)
+    assert made.recordings == 5
+    view = await finish(store, shop)
+    assert view.input == {"n": 5}
+    assert view.status == "parked", "4 was not priced there, and nobody mocked that"
+    assert "`price` was not called with these arguments" in view.waiting_for[0]["reason"]
+    forked(store, 1, input={"n": 5}, mocks={**mocks, "price": 5, "note": "noted"}, id="all")
+    view = await finish(store, shop, "all")
+    assert (view.status, view.output) == ("completed", {"receipt": "paid, they say", "said": "too much"})
+    # A mock comes before what was recorded: this call was made there, and gave 6.
+    forked(store, 1, mocks={"look": 7, "price": 7, "pay": "paid 8", "note": "noted"}, id="other")
+    async with engine(store, shop) as jam:
+        view = await (await jam.resume("other")).wait()
+        assert view.vars["seen"] == 7
+    assert shop.calls == []
+    for run_id in ("fork", "all", "other"):
+        found = replay(store, run_id)
+        assert found.proven, found.disagreement
+    again = fork(store, "all", 1, owner="test", now_ms=1_900_000_000_001, id="again")
+    assert again.recordings == 5, "what was mocked there was said there"
+    assert (await finish(store, shop, "again")).output == {"receipt": "paid, they say", "said": "too much"}
+
+
+async def test_a_mocked_outcome_that_was_not_mocked_like_that_is_noticed(store: Store) -> None:
+    await original(store, Shop())
+    forked(store, 1, mocks={"look": 7})
+    async with engine(store, Shop()) as jam:
+        await (await jam.resume("fork")).wait()
+    drafts = drafts_of(store, "fork")
+    index = next(i for i, d in enumerate(drafts) if d.kind == "succeeded" and d.body["result"] == 7)
+    draft = drafts[index]._replace(body={**drafts[index].body, "result": 6})
+    other = changed(store, "fork", [*drafts[:index], draft, *drafts[index + 1 :]])
+    origin, inner = store.history, other.history
+    other.history = lambda run_id, after=0: (  # type: ignore[method-assign]
+        inner(run_id, after) if run_id == "fork" else origin(run_id, after)
+    )
+    assert not replay(other, "fork").proven
+
+
 async def test_forks_that_make_no_sense_are_refused(store: Store) -> None:
     await original(store, Shop())
     last = store.last_seq("origin")
@@ -268,6 +312,12 @@ async def test_forks_that_make_no_sense_are_refused(store: Store) -> None:
     assert code(0) == "JAMR411"
     assert code(2, set={"most": "many"}) == "JAMR301"
     assert code(2, set={"nothing": 1}) == "JAMR301"
+    assert code(2, input={"n": "many"}) == "JAMR301"
+    assert code(2, input={"most": 1}) == "JAMR301"
+    assert code(2, mocks={"look": "many"}) == "JAMR301"
+    assert code(2, mocks={"think_it": 7}) == "JAMR301"
+    assert code(2, mocks={"nothing": 1}) == "JAMR301"
+    assert code(2, mocks={"look": 1}, live=True) == "JAMR006"
     assert code(2, id="origin") == "JAMR203"
     with pytest.raises(JamError) as refused:
         fork(store, "nobody", 1, owner="test", now_ms=0)
