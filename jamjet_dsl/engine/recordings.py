@@ -57,12 +57,16 @@ def digest(command: Call | Think, renamed: tuple[str, str] | None = None) -> str
     mention of one run's id counts as one of the other's."""
     tree: Any
     if isinstance(command, Call):
-        tree = ["call", command.does, command.tool, to_journal(command.args)]
+        head, tree = ["call", command.does, command.tool], to_journal(command.args)
     else:
         told = [[label, to_journal(value)] for label, value in command.given]
-        tree = ["think", command.model, command.prompt, told, list(command.messages or ()), command.previous_error]
+        head, tree = (
+            ["think", command.model],
+            [command.prompt, told, list(command.messages or ()), command.previous_error],
+        )
     if renamed is not None:
-        tree = _renamed(tree, *renamed)
+        tree = _renamed(tree, *renamed)  # what is said of the run, not the words in which that is written here
+    tree = [*head, tree] if isinstance(command, Call) else [*head, *tree]
     data = json.dumps(tree, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=to_journal)
     return hashlib.sha256(data.encode()).hexdigest()
 

@@ -277,6 +277,7 @@ async def test_inputs_can_be_changed_and_calls_mocked(store: Store) -> None:
     for run_id in ("fork", "all", "other"):
         found = replay(store, run_id)
         assert found.proven, found.disagreement
+    # (The id of that run is a part of the word "call": only what is said of it is renamed.)
     again = fork(store, "all", 1, owner="test", now_ms=1_900_000_000_001, id="again")
     assert again.recordings == 5, "what was mocked there was said there"
     assert (await finish(store, shop, "again")).output == {"receipt": "paid, they say", "said": "too much"}
