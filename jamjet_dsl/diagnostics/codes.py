@@ -29,7 +29,7 @@ _ROWS: tuple[tuple[str, str, Severity, str], ...] = (
     ("JAM103", "reserved-name", "error", "a reserved word is used as a name"),
     ("JAM104", "shadowing", "error", "a name hides another one"),
     ("JAM105", "import", "error", "an import is missing, cyclic, unused or climbs out of the folder"),
-    ("JAM106", "recursive", "error", "a record, function or agent contains itself"),
+    ("JAM106", "recursive", "error", "a record, function, const or agent contains itself"),
     ("JAM107", "unused", "warning", "a declaration is never used"),
     ("JAM108", "arguments", "error", "the number or the names of arguments do not fit"),
     ("JAM201", "start", "error", "an agent needs exactly one start state"),

@@ -55,6 +55,7 @@ def parked_body(program: Program, state: RunState, command: Call | Think) -> Bod
 def digest(command: Call | Think, renamed: tuple[str, str] | None = None) -> str:
     """What makes two calls the same: the tool with its arguments, or all that the model is told. With `renamed` every
     mention of one run's id counts as one of the other's."""
+    head: list[Any]
     tree: Any
     if isinstance(command, Call):
         head, tree = ["call", command.does, command.tool], to_journal(command.args)
