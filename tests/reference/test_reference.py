@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -9,6 +12,29 @@ from hypothesis import strategies as st
 from jamjet_dsl.compiler import compile_text
 from tests.reference import programs
 from tests.reference.__main__ import WORLDS, compare, differences
+from tests.reference.world import Outside, World
+
+ROLLBACK = """
+tool keyed(x: int) -> int {
+  effect writes  key run.id + string(x)  confirm look(x)  undo un(x, result)  retry any 2 times backoff 1s
+}
+tool un(x: int, y: int) { effect writes  key string(x)  confirm look(x)  retry any 1 times }
+tool look(x: int) -> int? { effect reads }
+agent main version 1 {
+  input i: int
+  output x: int
+  var x: int = 0
+  budget { steps 20  exceeded -> over }
+  policy { allow any reads  allow keyed, un }
+  on cancel -> back
+  start state a { call keyed(1) as r  on in_doubt -> b  on error any -> b  -> b }
+  state b { call keyed(2) as s  on in_doubt -> back  on error any -> back  -> back }
+  state back { undo all  -> done }
+  final done { x = x }
+  failed over { x = 1 }
+}
+"""
+"""Calls that are in doubt when the rollback begins, and a rollback that is in doubt itself: rare in random programs."""
 
 
 @pytest.mark.parametrize("parts", [programs.SEQUENTIAL, programs.ALL], ids=["sequential", "all"])
@@ -59,3 +85,24 @@ def test_the_programs_have_every_construct() -> None:
     ):
         assert construct in text
     compile_text(programs.program(0))
+
+
+def test_a_rollback_settles_what_is_in_doubt_and_makes_no_such_call_again() -> None:
+    definition, asked = compile_text(ROLLBACK).definition, 0
+    for seed in range(90):
+        cancel = (Outside(seed * 211 % 150_000 + 1, "cancel"),) if seed % 3 == 0 else ()
+        moves = ("did_not_happen", "happened", "retry", "did_not_happen", "happened")
+        crash_at = seed * 977 % 150_000 + 1 if seed % 2 else None
+        world = World(seed, 70, cancel, moves, crash_at, {"i": 1})
+        wrong, found = differences(ROLLBACK, world, definition)
+        assert not wrong, "\n".join([str(world), *wrong])
+        asked += any(frame.startswith("back@") for frame in found["path"])
+    assert asked > 30, "so few worlds come to the rollback that nothing is shown"
+
+
+def test_the_reference_shares_nothing_with_the_engine() -> None:
+    """It reads the syntax tree: neither the lowered definition nor the kernel is even loaded."""
+    script = "import sys, tests.reference.interpreter; print(*sorted(n for n in sys.modules if n.startswith('jamjet')))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    allowed = ("jamjet_dsl.syntax", "jamjet_dsl.source", "jamjet_dsl.diagnostics")
+    assert [name for name in loaded if name != "jamjet_dsl" and not name.startswith(allowed)] == []
