@@ -256,7 +256,9 @@ def settled(program: Program, draft: Draft, body: dict[str, Json]) -> None:
     if frame is not None and frame.outcome is not None and frame.outcome["kind"] == "in_doubt":
         if new.parked is not None and new.parked["frame"] == frame.path:
             new.parked = None
-        _tell(program, draft, draft.frame(frame.path), cmd, body)
+        waiting = draft.frame(frame.path)
+        waiting.fault = None  # what had failed was the handling of the doubt, which is none any more
+        _tell(program, draft, waiting, cmd, body)
         return
     del draft.own("intents")[cmd]
     if body["happened"]:
