@@ -334,7 +334,7 @@ def _fired(program: Program, draft: Draft, body: Body) -> None:
     elif what == "timeout" and frame.phase == "wait":
         outcomes.end_action(draft, frame, {"kind": "timeout"})
     elif what == "within" and frame.phase == "join":
-        frame.late = True
+        frame.late = not frames.reached(program, frame)
 
 
 # ---- people and events from outside

@@ -118,6 +118,15 @@ def closed(program: Program, draft: Draft, body: dict[str, Json]) -> None:
     around.ended = {**around.ended, frame.key: kept}
 
 
+def reached(program: Program, frame: Frame) -> bool:
+    """Whether as many branches are done as the join of the frame wants: from then on its time means nothing."""
+    action = program.action(frame)
+    if not isinstance(action, d.Parallel):
+        return False
+    done = [end for end in frame.ended.values() if end["how"] == "done"]
+    return len(done) >= action.need
+
+
 def _taken_back(draft: Draft, frame: Frame, body: dict[str, Json]) -> None:
     """The end of a call of a rollback: what it was for is off the list, unless it was cut short."""
     entry = frame.opened

@@ -95,7 +95,8 @@ def _succeeded(program: Program, state: RunState, frame: Frame) -> Record:
 def _fault(frame: Frame, message: str, where: str) -> Record:
     """An expression failed. The first time its handler is looked for; a handler that fails itself parks the run."""
     if frame.fault is not None:
-        return parked(frame, f"{where} failed while an error was handled: {message}", ["retry", "cancel"])
+        reason = f"{where} failed while an error was handled: {message}"
+        return _unhandled_doubt(frame, reason) if _doubted(frame) else parked(frame, reason, ["retry", "cancel"])
     return fault(frame, EVALUATION, message, where)
 
 
@@ -229,12 +230,15 @@ def _on_error(program: Program, state: RunState, frame: Frame, error: str, text:
             way = Way(program, state, frame)
             way.take_outcome()
             return take(program, state, frame, edge, way)
-    if frame.region:
+    if frame.region and not _doubted(frame):
         return closed(frame, "failed", error=error, message=text)
-    for index, handler in enumerate(program.plan(frame).handlers.get("error", ())):
+    for index, handler in enumerate(() if frame.region else program.plan(frame).handlers.get("error", ())):
         # A state that is itself the handler must not be its own way out: that would turn for ever.
         if (error in handler.errors or "any" in handler.errors) and handler.target != frame.state:
             return _by_handler(program, state, frame, f"agent on error#{index}", handler)
+    if _doubted(frame):
+        # What failed is the handling of the doubt, and that is what it was: it never becomes an ordinary error (§10.5).
+        return _unhandled_doubt(frame, f"{error}: {text}")
     return parked(frame, f"{error}: {text}", ["retry", "cancel"], action_id(frame))
 
 
@@ -264,10 +268,18 @@ def _unhandled_denial(frame: Frame) -> Record:
     return parked(frame, reason, ["retry", "cancel"], action_id(frame))
 
 
-def _unhandled_doubt(frame: Frame) -> Record:
+def _doubted(frame: Frame) -> bool:
+    """Whether it is not known if the frame's call happened."""
+    return frame.outcome is not None and frame.outcome["kind"] == "in_doubt"
+
+
+def _unhandled_doubt(frame: Frame, failed: str = "") -> Record:
+    """Nobody can go on before a person has told. `failed`: why what was to be done about it could not be done."""
     assert frame.outcome is not None
     assert frame.call is not None
-    reason = f"`{frame.call['tool']}` may or may not have happened: {frame.outcome['why']}"
+    reason = f"`{frame.call['tool']}` may or may not have happened: {frame.outcome['why']}" + (
+        f"; {failed}" if failed else ""
+    )
     cmd = frame.outcome["cmd"]
     settle = "settle" if frame.parent is None else f"settle --call {cmd}"
     return parked(frame, reason, [f"{settle} --happened", f"{settle} --did-not-happen", "cancel"], cmd)

@@ -204,7 +204,7 @@ def _of_branches(program: Program, state: RunState, frame: Frame, cmd: dict[str,
     action = program.action(frame)
     assert isinstance(action, d.Parallel)
     done = [branch for branch in action.branches if frame.ended.get(branch.name, {}).get("how") == "done"]
-    if len(done) >= action.need:
+    if len(done) >= action.need and not frame.late:
         return _joined(program, state, frame, action, cmd)
     ended = {branch.name: frame.ended[branch.name] for branch in action.branches if branch.name in frame.ended}
     lost = {name: end for name, end in ended.items() if end["how"] in _LOST}

@@ -120,9 +120,18 @@ class Thread(Calling):
         again = f".{self.attempt}" if self.attempt > 1 else ""
         return f"{self.path + '/' if self.path else ''}{self.here}@{self.visit}{again}/{key}"
 
-    def fan(self, opens: dict[str, Callable[[str], Frame]], judge: Any, late: str, within: Any, at_once: int) -> Steps:
+    def fan(
+        self,
+        opens: dict[str, Callable[[str], Frame]],
+        judge: Any,
+        late: str,
+        within: Any,
+        at_once: int,
+        stands: bool = False,
+    ) -> Steps:
         """Opens these frames, so many at a time, until `judge` says how it went (an error, or ok), or it is too late;
-        then the rest is cancelled. Gives how it went, and how each frame has ended."""
+        then the rest is cancelled. Gives how it went, and how each frame has ended. `stands`: a success counts though
+        nobody waits for it any more (§11.5), unless the run is cancelled."""
         frames, verdict, ends = dict[str, Frame](), "", self.run.now + within
         self.run.wake(ends)
         while True:
@@ -134,10 +143,10 @@ class Thread(Calling):
             if self.stopping or verdict:
                 for frame in alive:
                     frame.cancelled = True
-                if not alive and self.stopping:
+                if not alive and self.stopping and not (stands and judge(ended) == "ok" and not self.run.cancelled):
                     raise Stop
                 if not alive:
-                    return verdict, ended
+                    return verdict or "ok", ended
             elif len(frames) < len(opens) and len(alive) < at_once:
                 key = list(opens)[len(frames)]
                 frames[key] = opens[key](self.below(key))
@@ -200,7 +209,7 @@ class Thread(Calling):
             return next(("ok" if closed.how == "done" else "ChildFailed" for closed in ended.values()), "")
 
         while not self.stopping:
-            fan = self.fan({decl.name.text: open_}, judge, "Timeout", timeout_of(options), 1)
+            fan = self.fan({decl.name.text: open_}, judge, "Timeout", timeout_of(options), 1, stands=True)
             verdict, ended = yield from fan
             if verdict == "ok":
                 outputs = dict.fromkeys(params(decl, ast.OutputDecl))

@@ -277,7 +277,8 @@ class Frame(ABC):
             if outcome.kind not in TRIGGERS:
                 return self.succeeded(here, outcome)
             ways = (self.handled(here, trigger, outcome.error) for trigger in TRIGGERS[outcome.kind])
-            commands = "settle" if outcome.kind == "in_doubt" else "retry"
+            doubted = self.outcome is not None and self.outcome.kind == "in_doubt"
+            commands = "settle" if doubted else "retry"  # a doubt never becomes an ordinary error (§10.5)
             return next(filter(None, ways), None) or self.unhandled(outcome.error, commands)
         except NoValue:
             if self.fault:
