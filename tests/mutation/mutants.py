@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType
 
 _COMPARE: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq,
@@ -28,57 +31,85 @@ _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
 }
 _MESSAGES = {"message", "reason", "why", "text", "help"}
 """Names of what only people read: its words are no behaviour."""
+_NO_CODE = {"annotation", "returns", "decorator_list", "type_comment", "args"}
+"""Fields of a function that run before it is called, if they run at all."""
+_BLOCKS = ("body", "orelse", "finalbody")
+
+Change = tuple[ast.AST, str, Callable[[], None]]
+"""A node, what becomes of it in words, and what to call for that."""
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change: `line` of the module, what was there and what is there instead; `number` among its changes."""
+    """One change: to lines `first` to `last` of a module, in a function."""
 
-    line: int
-    what: str
-    number: int
+    module: str
+    path: Path
+    tree: ast.Module
+    first: int
+    last: int
+    key: str
+    """Module, function and change, but no line: it outlives what changes elsewhere in the file."""
+    change: Callable[[], None]
 
-    def applied(self, source: str) -> str:
-        """The module's text with this change."""
-        tree = ast.parse(source)
-        _, _, change = next(item for n, item in enumerate(_changes(tree)) if n == self.number)
-        change()
-        return ast.unparse(ast.fix_missing_locations(tree))
+    def code(self) -> CodeType:
+        """The module's code with this change. The tree stays changed: call it in a process of its own."""
+        self.change()
+        return compile(ast.fix_missing_locations(self.tree), str(self.path), "exec", dont_inherit=True)
 
 
-def mutants(source: str) -> list[Mutant]:
+def mutants(path: Path) -> list[Mutant]:
     """Every change of a module, in the order of its text. Annotations, docstrings and messages are left alone."""
-    return [Mutant(line, what, n) for n, (line, what, _) in enumerate(_changes(ast.parse(source)))]
+    tree, seen, found = ast.parse(path.read_text("utf-8")), Counter[str](), []
+    for function, name in _functions(tree, ""):
+        for statement in _statements(function):
+            for node in _own(statement):
+                for changed, what, change in _of(node):
+                    key = f"{path.stem}.{name}: {what}"
+                    seen[key] += 1
+                    key += f" ({seen[key]})" if seen[key] > 1 else ""
+                    lines = _lines(changed if isinstance(changed, ast.stmt) else statement)
+                    found.append(Mutant(f"jamjet_dsl.kernel.{path.stem}", path, tree, *lines, key, change))
+    return found
 
 
-Change = tuple[int, str, Callable[[], None]]
-
-
-def _changes(tree: ast.Module) -> Iterator[Change]:
-    for function in _functions(tree):
-        for node in _inside(function):
-            yield from _of(node)
-
-
-def _functions(tree: ast.AST) -> Iterator[ast.AST]:
+def _functions(tree: ast.AST, within: str) -> Iterator[tuple[ast.FunctionDef, str]]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.FunctionDef):
-            yield node
+            yield node, f"{within}{node.name}"
         elif isinstance(node, ast.ClassDef):
-            yield from _functions(node)
+            yield from _functions(node, f"{within}{node.name}.")
 
 
-def _inside(node: ast.AST) -> Iterator[ast.AST]:
-    """Everything that runs in a function, outermost first."""
-    if isinstance(node, (ast.Raise, ast.Assert)):
+def _statements(block: ast.AST) -> Iterator[ast.stmt]:
+    """A statement and all that are in it, outermost first. What a `raise` or `assert` says is for people."""
+    if isinstance(block, (ast.Raise, ast.Assert)) or _only_words(block):
         return
+    if isinstance(block, ast.stmt):
+        yield block
+    for child in ast.iter_child_nodes(block):
+        if isinstance(child, (ast.stmt, ast.match_case, ast.ExceptHandler)):
+            yield from _statements(child)
+
+
+def _own(node: ast.AST) -> Iterator[ast.AST]:
+    """A statement's own expressions: all that runs in it, but for the statements it holds."""
     yield node
     for name, field in ast.iter_fields(node):
-        if name in ("annotation", "returns", "decorator_list", "type_comment"):
+        if name in _NO_CODE and isinstance(node, (ast.FunctionDef, ast.AnnAssign)):
             continue
         for child in field if isinstance(field, list) else [field]:
-            if isinstance(child, ast.AST) and not _only_words(child):
-                yield from _inside(child)
+            if isinstance(child, (ast.match_case, ast.ExceptHandler)) or (
+                isinstance(child, ast.AST) and not isinstance(child, ast.stmt) and not _only_words(child)
+            ):
+                yield from _own(child)
+
+
+def _lines(node: ast.stmt) -> tuple[int, int]:
+    """A statement's lines; of one that holds others, those before them."""
+    held = [child for child in ast.walk(node) if isinstance(child, ast.stmt) and child is not node]
+    last = node.end_lineno or node.lineno
+    return node.lineno, max(node.lineno, min((child.lineno - 1 for child in held), default=last))
 
 
 def _only_words(node: ast.AST) -> bool:
@@ -95,52 +126,60 @@ def _of(node: ast.AST) -> Iterator[Change]:
             yield _set(node, "ops", [_COMPARE[type(op)]()])
         case ast.BoolOp():
             yield _set(node, "op", ast.And() if isinstance(node.op, ast.Or) else ast.Or())
-            if len(node.values) > 1:
-                yield _set(node, "values", node.values[1:])
+            for at in range(len(node.values)):
+                yield _set(node, "values", node.values[:at] + node.values[at + 1 :])
         case ast.UnaryOp(op=ast.Not()):
             yield _set(node, "operand", ast.UnaryOp(ast.Not(), node.operand))
-        case ast.BinOp() if type(node.op) in _ARITHMETIC:
-            yield _set(node, "op", _ARITHMETIC[type(node.op)]())
-        case ast.AugAssign() if type(node.op) in _ARITHMETIC:
+        case ast.BinOp() | ast.AugAssign() if type(node.op) in _ARITHMETIC:
             yield _set(node, "op", _ARITHMETIC[type(node.op)]())
         case ast.Constant(value=bool()):
             yield _set(node, "value", not node.value)
         case ast.Constant(value=int()):
             yield _set(node, "value", int(node.value) + 1)
-        case ast.IfExp():
+        case ast.IfExp() | ast.If():
             yield _set(node, "test", ast.Constant(True))
             yield _set(node, "test", ast.Constant(False))
-        case ast.If():
-            yield _set(node, "test", ast.Constant(True))
+        case ast.While():
             yield _set(node, "test", ast.Constant(False))
+        case ast.match_case(guard=guard) if guard is not None:
+            yield _set(node, "guard", None)
+            yield _set(node, "guard", ast.Constant(False))
         case ast.Return() if node.value is not None and not isinstance(node.value, ast.Constant):
             yield _set(node, "value", ast.Constant(None))
         case ast.comprehension() if node.ifs:
             yield _set(node, "ifs", [])
-        case ast.FunctionDef() | ast.For() | ast.With():
-            yield from _dropped(node, node.body)
+    for block in _BLOCKS:
+        if isinstance(getattr(node, block, None), list):
+            yield from _dropped(node, block)
 
 
-def _dropped(node: ast.AST, body: list[ast.stmt]) -> Iterator[Change]:
-    """Statements that do something, left out one by one."""
+def _dropped(node: ast.AST, block: str) -> Iterator[Change]:
+    """Statements that do something, left out one by one; ways out of a loop, taken for each other."""
+    body: list[ast.stmt] = getattr(node, block)
     for at, statement in enumerate(body):
         acts = isinstance(statement, ast.AugAssign) or (
-            isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)
+            isinstance(statement, ast.Expr) and isinstance(statement.value, (ast.Call, ast.YieldFrom, ast.Yield))
         )
         target = statement.targets[0] if isinstance(statement, ast.Assign) else None
         if acts or isinstance(target, (ast.Attribute, ast.Subscript)):
-            change = _set(node, "body", [*body[:at], ast.Pass(), *body[at + 1 :]])
-            yield statement.lineno, f"without `{ast.unparse(statement)}`", change[2]
+            instead: ast.stmt = ast.Pass()
+            what = f"without `{ast.unparse(statement)}`"
+        elif isinstance(statement, (ast.Continue, ast.Break)):
+            instead = ast.Break() if isinstance(statement, ast.Continue) else ast.Continue()
+            what = f"`{ast.unparse(statement)}` becomes `{ast.unparse(instead)}`"
+        else:
+            continue
+        ast.copy_location(instead, statement)
+        changed = [*body[:at], instead, *body[at + 1 :]]
+        yield statement, what, lambda changed=changed: setattr(node, block, changed)  # type: ignore[misc]
 
 
 def _set(node: ast.AST, field: str, value: object) -> Change:
-    before = ast.unparse(node).partition("\n")[0]
+    def first_line() -> str:
+        return ast.unparse(ast.fix_missing_locations(node)).partition("\n")[0]
 
-    def change() -> None:
-        setattr(node, field, value)
-
-    old = getattr(node, field)
+    old, before = getattr(node, field), first_line()
     setattr(node, field, value)
-    after = ast.unparse(ast.fix_missing_locations(node)).partition("\n")[0]
+    after = first_line()
     setattr(node, field, old)
-    return getattr(node, "lineno", 0), f"`{before}` becomes `{after}`", change
+    return node, f"`{before.strip()}` becomes `{after.strip()}`", lambda: setattr(node, field, value)
