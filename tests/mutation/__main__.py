@@ -77,13 +77,18 @@ class Campaign:
 
     def todo(self) -> list[Mutant]:
         """The mutants that were asked for."""
-        paths = [path for path in sorted(KERNEL.glob("*.py")) if self.given.modules is None or path.stem in self.given.modules]
+        paths = [
+            path
+            for path in sorted(KERNEL.glob("*.py"))
+            if self.given.modules is None or path.stem in self.given.modules
+        ]
         found = [mutant for path in paths for mutant in mutants(path)]
         limit = self.given.limit
         return found if limit is None or limit >= len(found) else random.Random(self.given.seed).sample(found, limit)
 
     def meet(self, todo: list[Mutant]) -> None:
-        """Every mutant in a process of its own, so many at a time."""
+        """Every mutant in a process of its own, so many at a time. Caches are empty when it begins."""
+        self.forget()
         gc.collect()
         gc.freeze()
         running: dict[int, Mutant] = {}
@@ -127,7 +132,6 @@ class Campaign:
         for check in self.checks:
             if check.lines.isdisjoint(lines):
                 continue
-            self.forget()
             signal.setitimer(signal.ITIMER_PROF, 3 + 3 * check.seconds)
             if not check.passes():
                 return KILLED
@@ -174,7 +178,9 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--survivors", type=Path, help="write their keys to this file")
     parser.add_argument("--most", type=float, help="leave out checks that took longer: sooner done, and too strict")
-    parser.add_argument("--recording", type=Path, help="keep in this file which lines the checks pass, for the next time")
+    parser.add_argument(
+        "--recording", type=Path, help="keep in this file which lines the checks pass, for the next time"
+    )
     given = parser.parse_args()
     os.chdir(ROOT)
     quick = (hypothesis.Phase.explicit, hypothesis.Phase.generate)

@@ -31,6 +31,8 @@ _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
 }
 _MESSAGES = {"message", "reason", "why", "text", "help"}
 """Names of what only people read: its words are no behaviour."""
+_NO_BEHAVIOUR = _MESSAGES | {"strict"}
+"""Arguments that are left alone: `zip(strict=True)` asserts what holds by construction."""
 _NO_CODE = {"annotation", "returns", "decorator_list", "type_comment", "args"}
 """Fields of a function that run before it is called, if they run at all."""
 _BLOCKS = ("body", "orelse", "finalbody")
@@ -117,7 +119,7 @@ def _only_words(node: ast.AST) -> bool:
         return True
     if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
         return node.targets[0].id in _MESSAGES
-    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.keyword) and node.arg in _MESSAGES)
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.keyword) and node.arg in _NO_BEHAVIOUR)
 
 
 def _of(node: ast.AST) -> Iterator[Change]:
