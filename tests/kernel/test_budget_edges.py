@@ -6,10 +6,12 @@ from decimal import Decimal
 
 import pytest
 
+from jamjet_dsl import definition as d
 from jamjet_dsl.kernel.budget import amount
 from jamjet_dsl.kernel.machine import decide
 from jamjet_dsl.kernel.model import Await, Think
-from tests.kernel.driver import NOTHING, Fails, Result
+from tests.kernel.build import STRING, always, final, program, state, text
+from tests.kernel.driver import NOTHING, Driver, Fails, Result
 from tests.kernel.source import begun, ends, only, went
 
 TOOLS = """
@@ -67,12 +69,12 @@ def test_a_warning_names_the_agent_whose_budget_it_is_about() -> None:
 
 
 def test_steps_of_an_inner_agent_are_steps_of_all_and_the_one_with_none_left_is_named() -> None:
-    text = (
+    source = (
         TOOLS
         + agent("state s { run inner() as k  on error ChildFailed -> bad  -> done }", "steps 30")
         + agent("state s { call look(string(spent.steps))  -> s limit 9 else done }", "steps 3", "inner")
     )
-    run = went(text, {"look": "x"})
+    run = went(source, {"look": "x"})
     exceeded = only(run, "exceeded")
     assert (exceeded["what"], exceeded["home"]) == ("steps", "s@1/inner")
     assert [call.args["q"] for call in run.calls("look")] == ["1", "2", "3"]
@@ -118,7 +120,7 @@ def test_what_one_agent_has_in_flight_is_held_from_its_own_budget_and_not_from_t
 
 
 def test_a_child_is_given_what_is_left_beside_what_is_in_flight() -> None:
-    text = (
+    source = (
         TOOLS
         + """agent a version 1 {
           output r: string
@@ -136,19 +138,19 @@ def test_a_child_is_given_what_is_left_beside_what_is_in_flight() -> None:
         }"""
         + agent('state s { call dear("k")  -> done }', "steps 9  tokens 50k  cost $5.00", "kid")
     )
-    run = begun(text).land("look(x)", "")
+    run = begun(source).land("look(x)", "")
     opened = [body for body in run.events("opened") if "agent" in body]
     # 0.40 and (1,000 * 3 + 1,000 * 15) / 1M are held by the two that are in flight.
     assert (opened[0]["limits"]["tokens"], opened[0]["limits"]["cost"]) == (8000, "0.582 USD")
 
 
 def test_a_child_of_agents_without_a_limit_has_its_own() -> None:
-    text = (
+    source = (
         TOOLS
         + agent("state s { run kid()  -> done }", "steps 9")
         + agent('state s { call dear("k")  -> done }', "steps 3  cost $0.50", "kid")
     )
-    assert begun(text).events("opened")[0]["limits"] == {"steps": 3, "cost": "0.50 USD"}
+    assert begun(source).events("opened")[0]["limits"] == {"steps": 3, "cost": "0.50 USD"}
 
 
 # ---- the reserve
@@ -162,7 +164,7 @@ def test_closing_may_use_the_reserve_and_the_work_itself_may_not() -> None:
 
 
 def test_taking_back_in_a_child_may_use_the_reserve_of_the_child() -> None:
-    text = (
+    source = (
         TOOLS
         + agent("state s { run kid() as k  -> done }", "steps 30  cost $5.00")
         + agent(
@@ -171,7 +173,7 @@ def test_taking_back_in_a_child_may_use_the_reserve_of_the_child() -> None:
             "kid",
         )
     )
-    run = begun(text)
+    run = begun(source)
     assert run.events("opened")[0]["caps"]["cost"] == "0.40 USD"
     run.land("buy(1)", "R")
     assert run.flights == ["take_back(R)"]
@@ -179,8 +181,8 @@ def test_taking_back_in_a_child_may_use_the_reserve_of_the_child() -> None:
 
 def test_an_agent_without_a_budget_takes_back_what_it_did() -> None:
     body = 'state s { call buy("1") as x  -> back }  state back { undo all  -> done }'
-    text = TOOLS + agent(body, "").replace("failed over", "final over")
-    run = begun(text).land("buy(1)", "R")
+    source = TOOLS + agent(body, "").replace("failed over", "final over")
+    run = begun(source).land("buy(1)", "R")
     assert run.flights == ["take_back(R)"]
     run.land("take_back(R)", NOTHING)
     assert run.state.status == "completed"
@@ -193,8 +195,8 @@ def asking(model: str, limits: str, more: str = "max prompt 1k") -> str:
     return TOOLS + agent(f'state s {{ think "hi" model {model} {more} timeout 5s as k: string  -> done }}', limits)
 
 
-def reserve(text: str) -> dict[str, object]:
-    run = begun(text)
+def reserve(source: str) -> dict[str, object]:
+    run = begun(source)
     (command,) = run.flying.values()
     assert isinstance(command, Think)
     intent = run.state.intents[command.id]
@@ -223,7 +225,7 @@ def test_an_answer_without_a_limit_of_its_own_may_take_all_that_is_left(
 
 
 def test_an_answer_leaves_what_is_in_flight_and_what_is_used() -> None:
-    text = TOOLS + agent(
+    source = TOOLS + agent(
         """state first { think "0" model free max prompt 1k max tokens 1k timeout 5s as z: string  -> p }
         parallel p {
           branch one { think "1" model free max prompt 1k max tokens 1k timeout 5s as k: string }
@@ -233,27 +235,27 @@ def test_an_answer_leaves_what_is_in_flight_and_what_is_used() -> None:
         }""",
         "steps 9  tokens 10k",
     )
-    text += agent('state s { think "2" model free max prompt 1k timeout 5s as k: string  -> done }', "steps 9", "kid")
-    run = begun(text).land("first", Result("z", {"tokens_in": 300, "tokens_out": 200}))
+    source += agent('state s { think "2" model free max prompt 1k timeout 5s as k: string  -> done }', "steps 9", "kid")
+    run = begun(source).land("first", Result("z", {"tokens_in": 300, "tokens_out": 200}))
     held = {label.state: run.state.intents[id].reserve.tokens for id, label in run.flying.items()}  # type: ignore[union-attr]
     # 10,000, of which 500 are used and 2,000 held: 7,500 are left for the child, its prompt included.
     assert held == {"one": 2000, "s": 7500}
 
 
 def test_the_least_that_any_agent_around_has_left_bounds_an_answer() -> None:
-    text = (
+    source = (
         TOOLS
         + agent("state s { run kid()  -> done }", "steps 30  tokens 4k")
         + agent('state s { think "hi" model free max prompt 1k timeout 5s as k: string  -> done }', "steps 9", "kid")
     )
-    assert reserve(text)["tokens"] == 4000
+    assert reserve(source)["tokens"] == 4000
 
 
 def test_a_prompt_without_a_limit_counts_its_bytes_and_those_of_what_is_given() -> None:
     def held(given: str) -> object:
         think = f'think "hi" {given} model free max tokens 100 timeout 5s as k: string'
-        text = agent(f"state s {{ {think}  -> done }}", "steps 9  tokens 5k", inputs="input note: string")
-        (intent,) = begun(TOOLS + text, note="Grüße").state.intents.values()
+        source = agent(f"state s {{ {think}  -> done }}", "steps 9  tokens 5k", inputs="input note: string")
+        (intent,) = begun(TOOLS + source, note="Grüße").state.intents.values()
         return intent.reserve.tokens
 
     without, with_given = held(""), held("given note")
@@ -318,7 +320,7 @@ def test_a_call_that_fits_only_alone_waits_for_the_other_and_one_that_never_fits
 
 
 def test_a_failed_attempt_that_was_not_sent_makes_room_for_the_one_that_waits() -> None:
-    text = TOOLS + agent(
+    source = TOOLS + agent(
         """parallel p {
           branch one { call dear("1")  on error any skip }
           branch two { call dear("2") }
@@ -327,5 +329,120 @@ def test_a_failed_attempt_that_was_not_sent_makes_room_for_the_one_that_waits() 
         }""",
         "steps 9  cost $0.79",
     )
-    run = begun(text).land("dear(1)", Fails("Unavailable", sent=False))
+    run = begun(source).land("dear(1)", Fails("Unavailable", sent=False))
     assert run.flights == ["dear(2)"]
+
+
+def test_what_fits_exactly_beside_nothing_else_waits_for_its_turn() -> None:
+    source = TOOLS + agent(
+        """state s { call dear("0")  -> p }
+        parallel p {
+          branch one { call dear("1")  on error any skip }
+          branch two { call dear("2") }
+          join any
+          on join -> done
+        }""",
+        "steps 9  cost $0.80",
+    )
+    run = begun(source).land("dear(0)", "x")
+    assert run.flights == ["dear(1)"]
+    run.land("dear(1)", Fails("Unavailable", sent=False))
+    assert run.flights == ["dear(2)"]
+
+
+def test_a_call_that_needs_no_tokens_fits_where_tokens_were_overrun() -> None:
+    body = 'state s { think "hi" model free max prompt 1k max tokens 1k timeout 5s as k: string  -> t }'
+    body += 'state t { call dear("x")  -> done }'
+    run = begun(TOOLS + agent(body, "steps 9  tokens 2k  cost $1"))
+    run.land("s", Result("x", {"tokens_in": 2500, "tokens_out": 0}))
+    assert run.flights == ["dear(x)"]
+
+
+@pytest.mark.parametrize(
+    ("prices", "cost"),
+    [
+        ({"price_in": "3.00 USD"}, "0.003 USD"),
+        ({"price_out": "15.00 USD"}, "0.015 USD"),
+        ({}, None),
+    ],
+)
+def test_a_price_may_be_for_one_side_only(prices: dict[str, str], cost: str | None) -> None:
+    think = d.Think(prompt=text("hi"), result=STRING, model="m", max_prompt=1000, max_tokens=1000)
+    models = {"m": d.ModelDef(**prices, per_tokens=1_000_000)}
+    definition = program(state("s", think, always("done")), final("done"), models=models)
+    run = Driver(definition).start({}).begin()
+    assert only(run, "intent")["reserve"]["cost"] == cost
+
+
+# ---- the way out of an exceeded budget
+
+TAKES_BACK = 'state s { call buy("1") as x  -> back }  state back { undo all  -> done }'
+
+
+@pytest.mark.parametrize("where", ["the run", "a child"])
+def test_what_takes_back_is_no_step(where: str) -> None:
+    inner = agent(TAKES_BACK, "steps 2", "a" if where == "the run" else "kid")
+    run = begun(TOOLS + (inner if where == "the run" else inner + agent("state s { run kid()  -> done }", "steps 9")))
+    run.land("buy(1)", "R")
+    assert run.flights == ["take_back(R)"]  # both steps are gone: one for the call, one for `undo all`
+    run.land("take_back(R)", NOTHING)
+    assert run.state.status == "completed"
+
+
+def test_the_way_out_of_an_exceeded_child_is_no_step_of_it_and_one_of_its_parent() -> None:
+    kid = """agent kid version 1 {
+      output r: string
+      budget { steps 1  exceeded -> back }
+      policy { allow buy, take_back, look }
+      on error any -> bad
+      start state s { call buy("1") as x  -> t }
+      state t { call look("never")  -> done }
+      state back { undo all  -> bad }
+      final done { r = "done" }  failed bad { r = "bad" }
+    }"""
+    run = begun(TOOLS + kid + agent("state s { run kid()  -> done }", "steps 9")).land("buy(1)", "R")
+    assert run.flights == ["take_back(R)"]
+    account = run.state.frames["s@1/kid"].account
+    assert account is not None
+    assert (account.steps, account.exceeded) == (1, "steps")
+    assert run.state.spent.steps == 3  # `run`, `call`, and `undo all` of the child
+
+
+# ---- time and warnings of a child
+
+
+def test_active_time_of_a_child_begins_with_the_child() -> None:
+    source = (
+        TOOLS
+        + agent(
+            "state s { wait 5m  -> t }  state t { run kid()  on error ChildFailed -> bad  -> done }", "steps 9  time 2h"
+        )
+        + agent("state s { wait 7m  -> t }  state t { wait 4m  -> done }", "steps 9  active 10m", "kid")
+    )
+    run = went(source)
+    exceeded = only(run, "exceeded")
+    assert (exceeded["what"], exceeded["home"]) == ("active", "t@2/kid")
+    assert run.now_ms == 1_000_000 + 15 * 60_000
+
+
+def test_a_child_is_warned_by_the_limits_it_was_given_and_not_by_those_it_declares() -> None:
+    source = (
+        TOOLS
+        + agent("state s { run kid() budget { cost $0.80 }  -> done }", "steps 9  cost $5")
+        + agent(
+            'state s { call dear("1")  -> t }  state t { call look("x")  -> done }',
+            "steps 9  cost $4  warn at 50%",
+            "kid",
+        )
+    )
+    run = begun(source).land("dear(1)", "x")
+    assert only(run, "spent") == {"what": "cost", "level": 50, "home": "s@1/kid"}
+
+
+@pytest.mark.parametrize(("used", "level"), [(1599, None), (1600, 80), (2000, 100)])
+def test_a_warning_comes_at_its_percentage_and_not_before(used: int, level: int | None) -> None:
+    body = 'state s { think "hi" model free max prompt 1k max tokens 1k timeout 5s as k: string  -> t }'
+    body += 'state t { call look("x")  -> done }'
+    run = begun(TOOLS + agent(body, "steps 9  tokens 2k  warn at 80%"))
+    run.land("s", Result("x", {"tokens_in": used, "tokens_out": 0}))
+    assert [body["level"] for body in run.events("spent")] == ([] if level is None else [level])
