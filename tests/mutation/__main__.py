@@ -1,7 +1,7 @@
 """Mutation testing of the kernel: every small change of it has to be noticed by a check.
 
 python -m tests.mutation [--limit N] [--modules M …] [--seed S] [--jobs J] [--survivors FILE] [--recording FILE]
-                          [--most SECONDS]
+                          [--only FILE] [--most SECONDS]
 
 First each check runs on the kernel as it is, and the lines it passes are noted. Then each mutant is put into the loaded
 kernel, in a forked process of its own, and meets the checks that pass its lines, the quickest first, until one fails.
@@ -83,6 +83,9 @@ class Campaign:
             if self.given.modules is None or path.stem in self.given.modules
         ]
         found = [mutant for path in paths for mutant in mutants(path)]
+        if self.given.only is not None:
+            wanted = keys_in(self.given.only)
+            found = [mutant for mutant in found if mutant.key in wanted]
         limit = self.given.limit
         return found if limit is None or limit >= len(found) else random.Random(self.given.seed).sample(found, limit)
 
@@ -143,11 +146,9 @@ def say(text: str) -> None:
     print(text, file=sys.__stdout__, flush=True)
 
 
-def accepted() -> set[str]:
-    """Keys of the survivors that are explained."""
-    if not ACCEPTED.exists():
-        return set()
-    lines = (line.strip() for line in ACCEPTED.read_text("utf-8").splitlines())
+def keys_in(path: Path) -> set[str]:
+    """Keys of mutants, one a line; lines that begin with `#` are words between them."""
+    lines = (line.strip() for line in path.read_text("utf-8").splitlines())
     return {line for line in lines if line and not line.startswith("#")}
 
 
@@ -157,7 +158,7 @@ def report(campaign: Campaign, seconds: float) -> bool:
     for key, fate in campaign.fates.items():
         by[key.partition(".")[0]][fate] += 1
         by["all"][fate] += 1
-    known, survivors = accepted(), [key for key, fate in campaign.fates.items() if fate == PASSED_ON]
+    known, survivors = keys_in(ACCEPTED), [key for key, fate in campaign.fates.items() if fate == PASSED_ON]
     for name, fates in by.items():
         real = fates.total() - fates["the same code"]
         dead = real - fates[PASSED_ON]
@@ -177,6 +178,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--survivors", type=Path, help="write their keys to this file")
+    parser.add_argument("--only", type=Path, help="only the mutants whose keys are in this file, such as survivors")
     parser.add_argument("--most", type=float, help="leave out checks that took longer: sooner done, and too strict")
     parser.add_argument(
         "--recording", type=Path, help="keep in this file which lines the checks pass, for the next time"
