@@ -33,7 +33,10 @@ from tests.mutation.mutants import Mutant, mutants
 ROOT = Path(__file__).resolve().parents[2]
 KERNEL = ROOT / "jamjet_dsl" / "kernel"
 ACCEPTED = Path(__file__).parent / "accepted.txt"
-TESTS = ("tests/kernel", "tests/semantics")
+TESTS = (
+    *("tests/kernel", "tests/semantics"),
+    *(f"tests/engine/test_{name}.py" for name in ("approvals", "fork", "migrate", "recovery", "replay", "test_runner")),
+)
 MOST_MEMORY = 4 << 30
 SURVIVED, KILLED, SAME_CODE = 0, 10, 11
 PASSED_ON = "survived"
