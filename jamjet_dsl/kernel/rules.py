@@ -284,7 +284,7 @@ class _Judge(Verdicts):
         tools = [tool for tool in self.program.defn.tools if self.program.matches(rule.reads, tool)]
         entry = monitors.first_success(self.monitors, tools)
         if entry is not None:
-            self._bound(index, rule, {"args": entry["args"], "result": entry["result"]})
+            self._bound(index, rule, entry)
         elif rule.when is None or (rule.bind in self.program.reads(rule.when)) or self._holds(rule.when, self.scope):
             names = ", ".join(f"`{tool}`" for tool in tools)
             self.denials.append((index, f"one of {names} has to succeed first"))
@@ -293,7 +293,7 @@ class _Judge(Verdicts):
         """The read was made. A `when` beside it says what must hold of what was read."""
         if rule.when is None:
             return
-        value = from_journal(entry["result"] if rule.kind == "require_read" else entry)
+        value = from_journal({"args": entry["args"], "result": entry["result"]})
         scope = self.scope if rule.bind is None else self.scope.nested({rule.bind: value})
         if not self._holds(rule.when, scope) and rule.bind in self.program.reads(rule.when):
             self.denials.append((index, "what was read does not meet the condition"))

@@ -168,7 +168,7 @@ def test_what_was_read_can_be_required_to_hold() -> None:
         kind="require_read",
         tools=tools("note"),
         bind="o",
-        when=["==", var("o", "status"), s("open")],
+        when=["==", var("o", "result", "status"), s("open")],
         call=d.ToolCallDef(tool="order", args={"id": var("args", "id")}),
     )
     fence = Fence(with_rules(EVERYTHING, need))
