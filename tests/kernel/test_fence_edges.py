@@ -1,0 +1,242 @@
+"""The policy beside any agent framework: what it is told, what it asks for, and what it counts as the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jamjet_dsl import definition as d
+from jamjet_dsl.diagnostics.errors import JamError
+from jamjet_dsl.kernel.policy import Fence, decide_call
+from tests.kernel.build import (
+    INT,
+    STRING,
+    allow,
+    always,
+    fields,
+    final,
+    i,
+    program,
+    reads,
+    s,
+    state,
+    tools,
+    var,
+    writes,
+)
+
+ANY = d.Scalar(kind="any")
+TOOLS = {
+    "look": reads(result=STRING, params={"x": ANY}),
+    "score": reads(result=INT, params={"x": ANY}),
+    "free": reads(result=None, params={"x": ANY}),
+    "act": writes(params={"x": ANY}),
+}
+CALL = d.ToolCallDef
+
+
+def fence(*rules: d.Rule, now_ms: int = 0, **more: Any) -> Fence:
+    states = (state("s", None, always("e")), final("e"))
+    definition = program(*states, tools=TOOLS, rules=(allow("act"), *rules), inputs=fields(most=INT))
+    return Fence(definition, now_ms=now_ms, **more)
+
+
+def rule(kind: Any, *names: str, **more: Any) -> d.Rule:
+    return d.Rule(kind=kind, tools=tools(*names) if names else None, **more)
+
+
+SAME = rule("require_read", "act", call=CALL(tool="look", args={"x": var("args", "x")}))
+
+# ---- what is the same
+
+
+@pytest.mark.parametrize(
+    ("read", "called", "verdict"),
+    [
+        (1, 1, "allowed"),
+        (1, 2, "denied"),
+        ("1", 1, "denied"),
+        (["a", ["b"]], ["a", ["b"]], "allowed"),
+        (["a", ["b"]], ["a", ["c"]], "denied"),
+        ({"k": [1]}, {"k": [1]}, "allowed"),
+        ({"k": [1]}, {"k": [2]}, "denied"),
+        (None, None, "allowed"),
+        (None, "", "denied"),
+    ],
+)
+def test_a_read_counts_for_the_same_values_and_for_no_others(read: Any, called: Any, verdict: str) -> None:
+    guard = fence(SAME)
+    guard.record("look", {"x": read}, result="v")
+    assert guard.decide("act", {"x": called}).verdict == verdict
+
+
+@pytest.mark.parametrize(("read", "called"), [("1.5", "1.50"), ("0", "0.00"), ("100", "1e2")])
+def test_decimals_are_the_same_however_they_are_written(read: str, called: str) -> None:
+    tools_ = {name: reads(result=STRING, params={"x": d.Scalar(kind="decimal")}) for name in ("look", "act")}
+    states = (state("s", None, always("e")), final("e"))
+    guard = Fence(program(*states, tools=tools_, rules=(allow("act"), SAME)))
+    guard.record("look", {"x": read}, result="v")
+    assert guard.decide("act", {"x": called}).verdict == "allowed"
+    assert guard.decide("act", {"x": "9"}).verdict == "denied"
+
+
+def test_a_read_that_failed_or_was_of_another_tool_does_not_count() -> None:
+    guard = fence(SAME)
+    guard.record("look", {"x": 1}, ok=False)
+    guard.record("score", {"x": 1}, result=3)
+    assert guard.decide("act", {"x": 1}).verdict == "denied"
+    guard.record("look", {"x": 1}, result="v")
+    assert guard.decide("act", {"x": 1}).verdict == "allowed"
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdicts"),
+    [
+        ("attempted", ["denied", "allowed", "allowed"]),
+        ("failed", ["denied", "allowed", "allowed"]),
+        ("succeeded", ["denied", "denied", "allowed"]),
+    ],
+)
+def test_conditions_count_attempts_failures_and_successes_apart(kind: str, verdicts: list[str]) -> None:
+    states = (state("s", None, always("e")), final("e"))
+    when = [">", ["history", kind, "look", {}], i(0)]
+    guard = Fence(program(*states, tools=TOOLS, rules=(d.Rule(kind="allow", tools=tools("act"), when=when),)))
+    seen = [guard.decide("act", {"x": 1}).verdict]
+    guard.record("look", {"x": 1}, ok=False)
+    seen.append(guard.decide("act", {"x": 1}).verdict)
+    guard.record("look", {"x": 1}, result="v")
+    seen.append(guard.decide("act", {"x": 1}).verdict)
+    assert seen == verdicts
+
+
+# ---- facts
+
+RISK = rule("fact", "act", name="risk", call=CALL(tool="score", args={"x": var("args", "x")}))
+NO_RISK = rule("forbid", "act", when=[">", var("risk"), i(5)])
+
+
+@pytest.mark.parametrize(
+    ("given", "verdict"),
+    [({"risk": 3}, "allowed"), ({"risk": 9}, "denied"), ({}, "denied"), ({"risk": "high"}, "denied")],
+)
+def test_a_fact_may_be_given_and_one_that_is_not_or_does_not_fit_denies(given: dict[str, Any], verdict: str) -> None:
+    assert fence(RISK, NO_RISK).decide("act", {"x": 1}, facts=given).verdict == verdict
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(3, "allowed"), (9, "denied"), ("high", "denied"), (None, "denied")])
+def test_a_fact_may_be_read_by_whoever_asks(value: Any, verdict: str) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def read(tool: str, args: dict[str, Any]) -> Any:
+        asked.append((tool, args))
+        return value
+
+    assert fence(RISK, NO_RISK).decide("act", {"x": 7}, read=read).verdict == verdict
+    assert asked == [("score", {"x": 7})]
+
+
+def test_a_fact_that_is_given_is_not_read() -> None:
+    def read(tool: str, args: dict[str, Any]) -> Any:
+        raise AssertionError(f"{tool} is read")
+
+    assert fence(RISK, NO_RISK).decide("act", {"x": 7}, facts={"risk": 1}, read=read).verdict == "allowed"
+
+
+# ---- limits and time
+
+
+def limit(window_ms: int | None) -> d.Rule:
+    return d.Rule(kind="limit", limit=d.LimitDef(tools=tools("act"), count=2, window_ms=window_ms))
+
+
+@pytest.mark.parametrize(("at_ms", "verdict"), [(999, "denied"), (1000, "allowed"), (1001, "allowed")])
+def test_a_call_leaves_the_window_exactly_when_it_is_over(at_ms: int, verdict: str) -> None:
+    guard = fence(limit(1000))
+    guard.record("act", {"x": 1}, at_ms=0)
+    guard.record("act", {"x": 1}, at_ms=500)
+    assert guard.decide("act", {"x": 1}, at_ms=at_ms).verdict == verdict
+
+
+def test_calls_that_left_the_window_do_not_come_back() -> None:
+    guard = fence(limit(1000))
+    for at_ms in (0, 1000, 2000):
+        guard.record("act", {"x": 1}, at_ms=at_ms)
+        assert guard.decide("act", {"x": 1}).verdict == "allowed"
+    guard.record("act", {"x": 1}, at_ms=2500)
+    assert guard.decide("act", {"x": 1}).verdict == "denied"
+    assert guard.decide("act", {"x": 1}, at_ms=3000).verdict == "allowed"
+
+
+def test_a_limit_without_a_window_counts_for_ever() -> None:
+    guard = fence(limit(None))
+    guard.record("act", {"x": 1}, at_ms=0)
+    guard.record("act", {"x": 1}, ok=False, at_ms=10**12)
+    assert guard.decide("act", {"x": 1}, at_ms=10**13).verdict == "denied"
+
+
+def test_time_never_goes_back() -> None:
+    guard = fence(limit(1000), now_ms=5000)
+    guard.record("act", {"x": 1})
+    guard.record("act", {"x": 1}, at_ms=0)
+    assert guard.decide("act", {"x": 1}, at_ms=5500).verdict == "denied"
+    assert guard.decide("act", {"x": 1}, at_ms=0).verdict == "denied"
+    assert guard.decide("act", {"x": 1}, at_ms=6000).verdict == "allowed"
+
+
+# ---- what does not fit
+
+
+@pytest.mark.parametrize("args", [{}, {"x": 1, "y": 2}, {"y": 2}])
+def test_arguments_that_the_tool_does_not_take_are_denied(args: dict[str, Any]) -> None:
+    guard = fence()
+    assert guard.decide("act", {"x": 1}).verdict == "allowed"
+    if args:
+        assert guard.decide("act", args).verdict == "denied"
+
+
+def test_a_call_that_was_made_with_arguments_that_do_not_fit_is_counted_all_the_same() -> None:
+    """A log may hold what this program would never send."""
+    never = rule("never", "act", after=tools("look"))
+    guard = fence(never)
+    guard.record("look", {"unknown": 1}, result="v")
+    assert guard.decide("act", {"x": 1}).verdict == "denied"
+
+
+def test_a_result_that_does_not_fit_its_type_is_kept_as_it_is() -> None:
+    bound = d.Rule(
+        kind="require_any",
+        reads=tools("score", "free"),
+        bind="r",
+        tools=tools("act"),
+        when=["==", var("r", "result"), s("hidden")],
+    )
+    guard = fence(bound)
+    guard.record("score", {"x": 1}, result="hidden")
+    assert guard.decide("act", {"x": 1}).verdict == "allowed"
+    guard = fence(bound)
+    guard.record("free", {"x": 1}, result="hidden")
+    assert guard.decide("act", {"x": 1}).verdict == "allowed"
+
+
+def test_variables_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(JamError) as refused:
+        fence(variables={"most": "many"})
+    assert refused.value.code == "JAMR301"
+
+
+def test_a_history_may_leave_out_that_a_call_went_well() -> None:
+    states = (state("s", None, always("e")), final("e"))
+    definition = program(*states, tools=TOOLS, rules=(allow("act"), SAME))
+    look = {"tool": "look", "args": {"x": 1}, "result": "v"}
+    call = {"tool": "act", "args": {"x": 1}}
+    assert decide_call(definition, [look], call).verdict == "allowed"
+    assert decide_call(definition, [{**look, "ok": False}], call).verdict == "denied"
+    assert decide_call(definition, [], call).verdict == "denied"
+
+
+def test_an_approval_of_another_ask_is_none() -> None:
+    guard = fence(rule("require_ask", "act", ask="sign"))
+    assert guard.decide("act", {"x": 1}, approvals=[{"by": "ann"}]).verdict == "needs_approval"
+    assert guard.decide("act", {"x": 1}, approvals=[{"ask": "other", "by": "ann"}]).verdict == "needs_approval"
+    assert guard.decide("act", {"x": 1}, approvals=[{"ask": "sign", "by": "ann"}]).verdict == "allowed"
