@@ -13,7 +13,7 @@ from typing import Any
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.kernel import rules
-from jamjet_dsl.kernel.budget import homes, misfit
+from jamjet_dsl.kernel.budget import Misfit, homes, misfit
 from jamjet_dsl.kernel.ids import action_id, confirm_id, fact_id, inside, trace_key
 from jamjet_dsl.kernel.model import Call, Command, Frame, Grant, Json, Record, RunState
 from jamjet_dsl.kernel.program import Program
@@ -257,10 +257,11 @@ def decided(
             program, state, home, inner, cmd, tool, args, grants, offered, undoing=frame.kind == "undo"
         )
         if not isinstance(answer, rules.Decision):
-            lack = misfit(program, state, frame, program.callee(answer.tool).reserve)
+            read = fact_id(cmd, answer.name, depth)
+            lack = _lack_aside(program, state, frame, read, answer.tool)
             if lack is not None:
                 return [lacking(frame, lack)]
-            return [aside(program, state, fact_id(cmd, answer.name, depth), "fact", answer.tool, answer.args)]
+            return [aside(program, state, read, "fact", answer.tool, answer.args)]
         found.append((home, plan.agent.name, answer))
         where = _around(state, home)
     (_, _, own), *outer = found
@@ -371,12 +372,18 @@ def confirm(program: Program, state: RunState, frame: Frame) -> Command | None:
     except EvalError:
         return None
     values, problems = check_args(program, declared.tool, given)
-    lack = misfit(program, state, frame, program.callee(declared.tool).reserve)
+    cmd = confirm_id(action_id(frame))
+    lack = _lack_aside(program, state, frame, cmd, declared.tool)
     if problems or (lack is not None and not lack.waits):
         return None
     if lack is not None:
         return lacking(frame, lack)
-    return aside(program, state, confirm_id(action_id(frame)), "confirm", declared.tool, values)
+    return aside(program, state, cmd, "confirm", declared.tool, values)
+
+
+def _lack_aside(program: Program, state: RunState, frame: Frame, cmd: str, tool: str) -> Misfit | None:
+    """What a read beside an action does not fit under. One that is in flight has its room already."""
+    return None if cmd in state.intents else misfit(program, state, frame, program.callee(tool).reserve)
 
 
 def aside(program: Program, state: RunState, cmd: str, does: Any, tool: str, args: dict[str, Any]) -> Call:
