@@ -1,0 +1,175 @@
+"""Calls: their keys, the approvals they use up, a further attempt that does not fit, and what a crash leaves."""
+
+from __future__ import annotations
+
+import pytest
+
+from jamjet_dsl.kernel.recovery import recover
+from tests.kernel.driver import Driver, Fails
+from tests.kernel.source import answer, begun, cancel, ends, only, settle
+
+TOOLS = """
+tool look(q: string) -> string { effect reads  timeout 5s }
+tool ship(id: string) -> string { effect writes  timeout 5s }
+tool bill(id: string, n: int) -> string { effect writes  key id + string(10 / n)  cost $0.40  timeout 5s  raises Full }
+tool sure(id: string) -> string { effect writes  key id  cost $0.40  confirm was(id)  timeout 5s }
+tool was(id: string) -> string? { effect reads  cost $0.30  timeout 5s }
+"""
+HEAD = "policy { allow look, ship, bill, sure, was }  on error any -> bad"
+
+
+def agent(body: str, budget: str = "steps 40  cost $9", head: str = HEAD, name: str = "a") -> str:
+    return f"""agent {name} version 1 {{
+      output r: string
+      budget {{ {budget}  exceeded -> over }}
+      {head}
+      start {body}
+      final done {{ r = "done" }}  failed bad {{ r = "bad" }}  failed over {{ r = "over" }}
+    }}
+    """
+
+
+# ---- keys
+
+
+def test_a_key_without_a_value_is_an_error_and_nothing_is_sent() -> None:
+    run = begun(TOOLS + agent('state s { call bill("1", 0)  on error InvalidInput -> bad  -> done }'))
+    assert (run.state.final_state, run.performed, run.events("intent")) == ("bad", [], [])
+
+
+def test_every_attempt_has_the_key_of_the_first() -> None:
+    body = 'state s { call bill("1", 5) retry Unavailable 1 times  -> done }'
+    run = begun(TOOLS + agent(body)).land("bill(1, 5)", Fails("Unavailable", sent=False))
+    run.begin()
+    assert [call.key for call in run.calls("bill")] == ["12", "12"]
+    assert [call.id for call in run.calls("bill")] == ["#1.1", "#1.2"]
+    assert len({call.trace_key for call in run.calls("bill")}) == 1
+
+
+# ---- a further attempt that does not fit
+
+
+@pytest.mark.parametrize(("limit", "flights"), [("$0.80", ["bill(1, 5)"]), ("$0.79", [])])
+def test_a_further_attempt_of_a_call_that_may_have_happened_is_made_only_if_it_fits(
+    limit: str, flights: list[str]
+) -> None:
+    body = 'state s { call bill("1", 5) retry Timeout 1 times  on in_doubt -> done  -> done }'
+    run = begun(TOOLS + agent(body, f"steps 9  cost {limit}")).land("bill(1, 5)", Fails("Timeout"))
+    assert run.flights == flights
+    if not flights:
+        assert run.kinds.count("in_doubt") == 1  # it is not left behind as if nothing had been sent
+        assert len(run.calls("bill")) == 1
+
+
+def test_what_cannot_be_tried_again_is_asked_about_where_the_tool_can_tell() -> None:
+    body = 'state s { call sure("1") retry Timeout 1 times  on in_doubt -> bad  -> done }'
+    run = begun(TOOLS + agent(body, "steps 9  cost $0.79")).land("sure(1)", Fails("Timeout"))
+    assert run.flights == ["was(1)"]
+    run.land("was(1)", "R")
+    assert run.state.status == "completed"
+
+
+@pytest.mark.parametrize(("limit", "flights"), [("$0.70", ["was(1)"]), ("$0.69", [])])
+def test_a_probe_may_take_all_that_is_left(limit: str, flights: list[str]) -> None:
+    """What the probe itself holds while it is in flight does not count against it."""
+    body = 'state s { call sure("1")  on in_doubt -> bad  -> done }'
+    run = begun(TOOLS + agent(body, f"steps 9  cost {limit}")).land("sure(1)", Fails("Timeout"))
+    assert run.flights == flights
+    assert run.state.intents.keys() == ({"#1.1", "#1.1/confirm"} if flights else {"#1.1"})
+
+
+@pytest.mark.parametrize(("limit", "flights"), [("$0.10", ["rated(1)"]), ("$0.09", [])])
+def test_a_read_for_a_decision_may_take_all_that_is_left(limit: str, flights: list[str]) -> None:
+    rated = "tool rated(q: string) -> int { effect reads  cost $0.10  timeout 5s }"
+    rules = "policy { allow ship  fact f = rated(q = args.id)  forbid ship when f > 5 }  on error any -> bad"
+    text = TOOLS + rated + agent('state s { call ship("1")  -> done }', f"steps 9  cost {limit}", rules)
+    run = begun(text)
+    assert run.flights == flights
+    if flights:
+        run.land("rated(1)", 1)
+        assert run.flights == ["ship(1)"]
+    else:
+        assert run.state.final_state == "over"
+
+
+def test_a_probe_that_does_not_fit_leaves_the_call_in_doubt_or_exceeds_and_sends_nothing() -> None:
+    body = 'state s { call sure("1")  on in_doubt -> bad  -> done }'
+    run = begun(TOOLS + agent(body, "steps 9  cost $0.50")).land("sure(1)", Fails("Timeout"))
+    assert run.flights == []
+    assert run.calls("was") == []
+    assert run.state.final_state != "done"
+
+
+# ---- approvals
+
+TWICE = """state q { ask role "boss" to ship("1") "?" options approve, no timeout 9h
+  on approve -> q2  on no -> bad  on denied -> bad  on timeout -> bad }
+state q2 { ask role "boss" to ship("1") "once more?" options approve, no timeout 9h
+  on approve -> go  on no -> bad  on denied -> bad  on timeout -> bad }
+state go { call approved ship  on denied -> bad  on in_doubt -> bad  -> more }
+state more { call approved ship  on denied -> bad  on in_doubt -> bad  -> third }
+state third { call approved ship  on denied -> done  on in_doubt -> bad  -> bad }"""
+ASKING = 'policy { allow ship  require approval q before ship when args.id == "never" }  on error any -> bad'
+
+
+def test_an_approval_that_is_not_needed_is_not_used_up() -> None:
+    run = begun(TOOLS + agent(TWICE, head=ASKING))
+    answer(run, "approve")
+    answer(run, "approve")
+    assert run.flights == ["ship(1)"]
+    assert [len(body["grants"]) for body in run.events("intent")] == [1]
+    run.land("ship(1)", "A")
+    assert run.flights == ["ship(1)"]
+    run.land("ship(1)", "B")
+    assert run.state.final_state == "done"  # there is no third one
+    assert len({body["grants"][0] for body in run.events("intent")}) == 2
+
+
+# ---- crashes
+
+
+def test_what_another_process_takes_over_says_so_and_since_when() -> None:
+    run = begun(TOOLS + agent('state s { call look("1")  -> done }'))
+    (record,) = recover(run.program, run.state, owner="worker-2", since_ms=1_000_500)
+    assert (record.kind, record.body) == ("resumed", {"owner": "worker-2", "since_ms": 1_000_500})
+    (record,) = recover(run.program, run.state)
+    assert (record.kind, record.body) == ("resumed", {})
+
+
+def test_a_run_that_has_ended_is_not_taken_over() -> None:
+    run = begun(TOOLS + agent("state s { -> done }"))
+    assert recover(run.program, run.state) == []
+
+
+def test_the_time_since_which_a_process_watched_the_run_is_active_again() -> None:
+    run = begun(TOOLS + agent('state s { call look("1")  -> done }'))
+    run.now_ms += 60_000
+    for record in recover(run.program, run.state, since_ms=run.now_ms - 10_000):
+        run.append(record.kind, record.body)
+    assert run.state.spent.active_ms == 10_000
+
+
+def test_a_crash_leaves_what_is_in_doubt_as_it_is() -> None:
+    body = 'parallel p { branch one { call ship("1") }  branch two { call ship("2") }  join all  on join -> done }'
+    run = begun(TOOLS + agent(body)).land("ship(1)", Fails("Timeout"))
+    before = run.state.parked
+    run.take_over()
+    assert run.state.parked == before
+    assert [body["cmd"] for body in run.events("in_doubt")] == ["p@1/one#1.1", "p@1/two#1.1"]
+    settle(run, True, "R1", "p@1/one#1.1")
+    assert run.flights == []
+    settle(run, True, "R2", "p@1/two#1.1")
+    assert ends(run) == {"p@1/one": "done", "p@1/two": "done"}
+
+
+def test_a_write_of_a_child_that_was_stopped_and_crashed_is_not_sent_again() -> None:
+    text = (
+        TOOLS
+        + agent("state s { run kid()  -> done }", head=HEAD + "  on cancel -> bad")
+        + agent('state s { call ship("1")  -> done }', name="kid")
+    )
+    run: Driver = begun(text)
+    assert only(run, "intent")["home"] == "s@1/kid"
+    cancel(run).take_over()
+    assert len(run.calls("ship")) == 1
+    assert run.flights == []
