@@ -3,6 +3,7 @@ from there, unless another process drives it or `--detach` says to leave it."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -24,24 +25,50 @@ by_option = click.option(
     help="Who says so (default: who you are here).",
 )
 note_option = click.option("--note", metavar="T", help="Why, for the journal.")
-detach_option = click.option("--detach", is_flag=True, help="Do not drive the run on.")
+detach_option = click.option(
+    "--detach", is_flag=True, help="Do not drive the run on: `jam worker` or `jam resume` calls what comes next."
+)
 
 
 def _move(
-    ctx: click.Context, form: str, script: str | None, detach: bool, move: Callable[[Engine], Awaitable[RunSummary]]
-) -> int:
-    """Make a move, then drive the run on, and say where it stands."""
+    ctx: click.Context, form: str, script: str | None, detach: bool, name: str,
+    move: Callable[[Engine], Awaitable[RunSummary]],
+) -> int:  # fmt: skip
+    """Make a move to the run (or question) of that name, then drive the run on, and say where it stands."""
     db = existing_database(ctx)
 
     async def go() -> int:
-        async with engine_for(db, script) as jam:
+        async with engine_for(db, script, drive=not detach) as jam:
             began = jam.clock.now_ms()
-            summary = await move(jam)
+            try:
+                summary = await move(jam)
+            except JamError as error:
+                raise _with_rest(jam, name, db, error) from None
             if detach:
                 return report(jam, jam.show(summary.run_id), form, db, detached=True)
             return await follow(jam, await _driven(jam, summary.run_id, db), form, db, began)
 
     return drive(go(), db)
+
+
+def _with_rest(jam: Engine, name: str, db: str, error: JamError) -> JamError:
+    """A refusal drives nothing. If the run has something to do (the time of its question is over, say) and nobody does
+    it, whoever was refused should know."""
+    run_id = _run_named(jam, name)
+    if run_id is None or not jam.nobody_drives(run_id):
+        return error
+    again, worker = command_line(db, f"resume {run_id}"), command_line(db, "worker")
+    rest = f"the run {run_id} has something to do, and nobody drives it: `{again}`, or keep `{worker}` running"
+    return JamError(error.code, error.message, error.help, (*error.details, rest))
+
+
+def _run_named(jam: Engine, name: str) -> str | None:
+    """The run of that name, or whose question has it."""
+    with contextlib.suppress(JamError):
+        return jam.store.find_question(name).run_id
+    with contextlib.suppress(JamError):
+        return jam.store.find(name)
+    return None
 
 
 async def _driven(jam: Engine, run_id: str, db: str) -> Run:
@@ -77,7 +104,9 @@ def answer_command(
     values = read_json(data, "--data") if data is not None else {}
     if not isinstance(values, dict):
         raise JamError("JAMR404", "--data is not a JSON object", 'write {"name": value}')
-    return _move(ctx, form, script, detach, lambda jam: jam.answer(question, option, by=by, note=note, form=values))
+    return _move(
+        ctx, form, script, detach, question, lambda jam: jam.answer(question, option, by=by, note=note, form=values)
+    )
 
 
 @click.command("send")
@@ -97,7 +126,7 @@ def send_command(
 ) -> int:  # fmt: skip
     """Send an event to a run. It is queued durably, first in first out."""
     value: Any = read_json(payload, "the payload") if payload is not None else {}
-    return _move(ctx, form, script, detach, lambda jam: jam.send(run_id, event, value, dedupe=dedupe, by=by))
+    return _move(ctx, form, script, detach, run_id, lambda jam: jam.send(run_id, event, value, dedupe=dedupe, by=by))
 
 
 @click.command("retry")
@@ -113,7 +142,7 @@ def retry_command(
     ctx: click.Context, run_id: str, by: str | None, note: str | None, detach: bool, script: str | None, form: str
 ) -> int:
     """Let a parked run try again what it is parked at."""
-    return _move(ctx, form, script, detach, lambda jam: jam.retry(run_id, by=by, note=note or ""))
+    return _move(ctx, form, script, detach, run_id, lambda jam: jam.retry(run_id, by=by, note=note or ""))
 
 
 @click.command("settle")
@@ -139,7 +168,12 @@ def settle_command(
         raise click.UsageError("say who found out and how: --by WHO --note TEXT")
     result = read_json(happened, "--happened") if happened is not None else None
     return _move(
-        ctx, form, script, detach, lambda jam: jam.settle(run_id, not did_not, result, by=by, note=note, cmd=cmd)
+        ctx,
+        form,
+        script,
+        detach,
+        run_id,
+        lambda jam: jam.settle(run_id, not did_not, result, by=by, note=note, cmd=cmd),
     )
 
 
@@ -153,4 +187,4 @@ def settle_command(
 @click.pass_context
 def cancel_command(ctx: click.Context, run_id: str, now: bool, by: str | None, note: str | None, form: str) -> int:
     """Cancel a run: its `on cancel` handler runs first, unless --now."""
-    return _move(ctx, form, None, False, lambda jam: jam.cancel(run_id, by=by, note=note or "", now=now))
+    return _move(ctx, form, None, False, run_id, lambda jam: jam.cancel(run_id, by=by, note=note or "", now=now))

@@ -60,7 +60,11 @@ durability_option = click.option(
     "--if-exists", type=click.Choice(("error", "attach")), default="error", help="If a run with this id exists."
 )
 @click.option("--as", "who", metavar="WHO", help="On whose behalf (`principal` in the program).")
-@click.option("--detach", is_flag=True, help="Return after the first commit; `jam resume` or `jam worker` goes on.")
+@click.option(
+    "--detach",
+    is_flag=True,
+    help="Return after the first commit and call nothing; `jam worker` or `jam resume` goes on.",
+)
 @script_option
 @durability_option
 @format_option("human", "json")

@@ -40,6 +40,11 @@ class World(Protocol):
     places: Places
 
     @property
+    def drives(self) -> bool:
+        """Whether runs are driven here: where they are not, messages are taken and no effect begins."""
+        ...
+
+    @property
     def clock(self) -> Clock: ...
 
     @property
@@ -104,6 +109,9 @@ class Driver:
         self.queued = False
         """Whether it has been promised a turn: the engine's note."""
         self.gone = False
+        self.holds = False
+        """It takes messages and begins nothing, until one is accepted: what is refused must not drive a run. Where
+        nothing is driven it stays so."""
         self._world = world
         self._store = world.store
         self._clock = world.clock
@@ -111,6 +119,7 @@ class Driver:
         self._landed: deque[Flight] = deque()
         self._replies: dict[int, asyncio.Future[None]] = {}
         self._mail = True
+        self._again = False
         self._stopping = False
         self._move: Move | None = None
         self._writing = False
@@ -138,6 +147,12 @@ class Driver:
         """Take up a run that was claimed. `first` is committed before anything else (recovery)."""
         self._move = Move(first)
         self._world.ready(self)
+
+    def drive_on(self) -> None:
+        """Somebody wants the run driven: hold nothing back any more."""
+        if self.holds:
+            self.holds, self._again = False, True
+            self._world.ready(self)
 
     def go_on(self, step: Transition) -> None:
         """Go on from a transition that was committed when the run was created."""
@@ -215,7 +230,10 @@ class Driver:
                     return None
                 self._move = self._next(now)
                 if self._move is None:
-                    self._sleep()
+                    if self.holds:
+                        self.end()
+                    else:
+                        self._sleep()
                     return None
             append = self._prepare(self._move, now)
             batch = append.item[2]
@@ -243,6 +261,9 @@ class Driver:
         if messages:
             self._mail = len(messages) > 1
             return self._taken(messages[0])
+        if self._again:
+            self._again = False
+            return Move([])
         return Move([], rest=True) if self._can_rest(self.step, now) else None
 
     def _messages(self) -> list[Message]:
@@ -311,8 +332,10 @@ class Driver:
         if move.rest:
             step, begin, decided = Transition(self.state, awaits=self.step.awaits), False, False
         else:
-            begin = not self._stopping and (move.message is not None or not (self._mail and self._messages()))
-            decided = begin or (not self._stopping and any(kind == "fired" for kind, _ in move.happened))
+            decided = not self._stopping and (move.message is not None or not (self._mail and self._messages()))
+            accepted = bool(move.happened) and move.message is not None and self._world.drives
+            begin = decided and (accepted or not self.holds)
+            decided = decided or (not self._stopping and any(kind == "fired" for kind, _ in move.happened))
             chance, key_digest = self._world.chance, self._store.key_digest
             step = advance(self.program, self.state, move.happened, now, chance, key_digest, not decided, begin)
         rest = move.rest or (decided and begin and not step.effects and self._can_rest(step, now))
@@ -360,6 +383,7 @@ class Driver:
     def _settle(self, append: Append) -> None:
         move, self._move = append.move, None
         self.journal.written(append.step, append.item[2])
+        self.holds = self.holds and not append.begin
         self._committed(append.step, begin=append.begin, decided=append.decided)
         if move.message is not None:
             future = self._replies.pop(move.message.id, None)

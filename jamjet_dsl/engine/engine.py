@@ -83,6 +83,9 @@ class Engine:
     `store` is a path or a store; `tools` are functions by name (`tools=[refund]` or `{"refund": f}`); `models` maps
     a model's name (or `"*"`) to a model. `folder` overrides where tools' modules are looked for. `verify` turns
     whatever the service knows of a caller into `{"id": …, "roles": […]}`; what it raises reaches the caller.
+
+    Without `drive` it looks and posts: what it starts, and what it is told for a run, is journaled with what the
+    program decides about it, and then left to whoever drives runs. No tool and no model is called, and none is needed.
     """
 
     def __init__(
@@ -96,12 +99,14 @@ class Engine:
         durability: Literal["full", "normal"] = "full",
         chance: Chance | None = None,
         verify: Callable[[Any], Mapping[str, Any]] | None = None,
+        drive: bool = True,
         max_runs: int = MOST_RUNS,
         max_effects: int = MOST_EFFECTS,
         max_threads: int = MOST_THREADS,
         lease_ms: int = LEASE_MS,
     ) -> None:
         self._verify = verify
+        self.drives = drive
         self.clock: Clock = clock or SystemClock()
         self.chance: Chance = chance or SystemChance()
         self._tools = by_name(tools)
@@ -190,6 +195,7 @@ class Engine:
         kind, body = inputs.started(bound.program, dict(input or {}), self._person(principal), bound.digest)
         first = [Happened(kind, {**body, "source": place.source})]
         veil = load_veil(self.store, bound.program)
+        drive = drive and self.drives
         here = drive and self._keeper.room > 0
         if here:
             # What the store may refuse comes first: a run whose lease is taken and which nobody begins would be stuck.
@@ -207,7 +213,7 @@ class Engine:
             except JamError as error:
                 if error.code != "JAMR203" or if_exists != "attach":
                     raise
-                return await self._attach(run_id)
+                return await self._attach(run_id, drive)
             break
         if lease is not None:
             if veil is not None:
@@ -225,12 +231,15 @@ class Engine:
     async def resume(self, run_id: str) -> Run:
         """Drive a run on from where it stands. Raises JamError: JAMR204 (it has ended), JAMR205 (another process
         drives it), JAMR303 to 305 (its tools or models are not there)."""
-        self._check_open()
+        self._check_drives()
         run_id = self.store.find(run_id)
         status = self.store.summary(run_id).status
         if status in ENDED:
             raise JamError("JAMR204", f"the run {run_id} is {status}")
-        if not self._keeper.knows(run_id):
+        driver = self._keeper.drivers.get(run_id)
+        if driver is not None:
+            driver.drive_on()
+        elif not self._keeper.knows(run_id):
             self._take_up(run_id)
         return self._handle(run_id)
 
@@ -251,7 +260,7 @@ class Engine:
         A run whose process has died on this machine is taken up within `poll_ms`, any other one when its lease is
         over.
         """
-        self._check_open()
+        self._check_drives()
         self._tell = tell or self._tell
         self._working_since = self.clock.now_ms()
         self._keeper.shelves = True
@@ -340,12 +349,15 @@ class Engine:
             return []
         return [Happened("resumed", {"owner": self.owner, "since_ms": since})]
 
-    def _take_up(self, run_id: str) -> None:
-        """Drive a run from now on, or as soon as there is room. Raises JamError as `resume`."""
+    def _take_up(self, run_id: str, holds: bool = False) -> None:
+        """Drive a run from now on, or as soon as there is room; what `holds` waits for a message before it begins
+        anything. Raises JamError as `resume`."""
         self._watching.begin()
         if self._keeper.room:
-            self._begin(*self.claim(run_id))
-        else:
+            driver, first = self.claim(run_id)
+            driver.holds = holds
+            self._begin(driver, first)
+        elif self.drives:
             self._bound_for(run_id)
             self._keeper.defer(run_id)
 
@@ -366,16 +378,27 @@ class Engine:
         if self._closed:
             raise JamError("JAMR006", "the engine is closed", "make a new one")
 
-    async def _attach(self, run_id: str) -> Run:
-        with suppress(JamError):
-            return await self.resume(run_id)
+    def _check_drives(self) -> None:
+        self._check_open()
+        if not self.drives:
+            raise JamError("JAMR006", "this engine drives no runs", "make one without `drive=False`")
+
+    async def _attach(self, run_id: str, drive: bool) -> Run:
+        if drive:
+            with suppress(JamError):
+                return await self.resume(run_id)
         return self._handle(run_id)
 
     def look_after(self, run_id: str) -> JamError | None:
         """See to it that a run goes on though another process drives it now: when that one stops in the middle, the
         run is taken over here. Whoever waits for a run wants that; an engine without its tools only looks on, and
         gives the reason."""
-        if self._closed or self._keeper.knows(run_id) or run_id in self._keeper.errors:
+        if self._closed or not self.drives or run_id in self._keeper.errors:
+            return None
+        if self._keeper.knows(run_id):
+            driver = self._keeper.drivers.get(run_id)
+            if driver is not None:
+                driver.drive_on()
             return None
         if self.store.summary(run_id).status in ENDED:
             return None
@@ -478,7 +501,8 @@ class Engine:
             return
         if not self._keeper.knows(run_id):
             try:
-                self._take_up(run_id)
+                # What is refused drives nothing: the driver begins once it has accepted a message.
+                self._take_up(run_id, holds=True)
             except JamError as error:
                 if error.code not in _UNBOUND | {"JAMR205"}:
                     raise
@@ -591,8 +615,8 @@ class Engine:
     def _bound_for(self, run_id: str) -> Bound:
         summary = self.store.summary(run_id)
         place = self._pinned(summary.definition, summary.source)
-        if summary.parent is not None and calls_nothing(self.store, run_id):
-            # Its tools and models answer from its journal: nothing has to be bound, and nothing is imported.
+        if not self.drives or (summary.parent is not None and calls_nothing(self.store, run_id)):
+            # Nothing is called, or its journal answers: nothing has to be bound, and nothing is imported.
             defn = place.compiled.definition
             tools, models = PythonTools(defn, {}, None, self._threads), Models(defn, {}, place.folder)
             return Bound(Program.of(defn), tools, models, "")
@@ -648,7 +672,7 @@ class Engine:
     def nobody_drives(self, run_id: str) -> bool:
         """Whether a run has something to do, and no process that is known to live has its lease."""
         summary = self.store.summary(run_id)
-        if summary.owner and not is_dead(summary.owner):
+        if summary.status in ENDED or (summary.owner and not is_dead(summary.owner)):
             return False
         return summary.status == "running" or bool(self.store.pending(run_id))
 

@@ -37,6 +37,7 @@ class Home(Protocol):
 
     store: Store
     clock: Clock
+    drives: bool
 
     def claim(self, run_id: str) -> tuple[Driver, list[Happened]]: ...
 
@@ -64,6 +65,7 @@ class Keeper:
         self.errors: dict[str, JamError] = {}
         self.clock = home.clock
         self.chance = chance
+        self.drives = home.drives
         self._home = home
         self._most_runs = most_runs
         self.shelves = False
@@ -124,7 +126,8 @@ class Keeper:
             self._home.failed(run_id, error)
         elif error is not None:
             self.rests(run_id, driver.state, self.clock.now_ms() + ELSEWHERE_MS)
-        else:
+        elif not driver.holds:
+            # One that only took messages leaves its run to whoever drives it.
             self.rests(run_id, driver.state, self.clock.now_ms() if driver.poked else None)
         self._home.vacated(driver)
         self._home.progressed(run_id)
@@ -134,7 +137,7 @@ class Keeper:
 
     def rests(self, run_id: str, state: RunState, look_ms: int | None = None) -> None:
         """Wake a run that has come to rest here when its first timer is due, or look at it at `look_ms`."""
-        if state.status in ENDED or self._closing:
+        if state.status in ENDED or self._closing or not self.drives:
             return
         self._resting[run_id] = 0
         wake = next_wake(state) if look_ms is None else look_ms

@@ -260,3 +260,47 @@ def test_a_doubt_that_a_rollback_asks_about_says_which_call_it_was(jam: Jam, tmp
     assert left["args"]["amount"] == "7.00 USD"
     assert jam("settle", "r1", "--did-not-happen", "--by", "olga", "--note", "asked").code == 0
     assert jam("show", "r1", "--format", "json").json["doubts"] == []
+
+
+def test_a_detached_answer_calls_nothing_whoever_drives_the_run_does(jam: Jam, asked: str, tmp_path: Path) -> None:
+    (tmp_path / "pay_tools.py").rename(tmp_path / "elsewhere")
+    posting = process("answer", asked, "approve", "--by", "olga", "--detach", cwd=tmp_path)
+    said, problems = posting.communicate(timeout=60)
+    assert (posting.returncode, problems) == (0, "")
+    assert "run r1  running  in go" in said
+    assert "continue with  jam resume r1, or keep `jam worker` running" in said
+    assert calls(tmp_path) == []
+    (tmp_path / "elsewhere").rename(tmp_path / "pay_tools.py")
+    working = process("worker", "--poll", "20", cwd=tmp_path)
+    until(tmp_path / "calls")
+    working.terminate()
+    working.communicate(timeout=60)
+    jam("resume", "--all")
+    assert jam("show", asked, "--format", "json").json["output"] == {"receipt": "paid 5.00 USD"}
+    assert calls(tmp_path) == ["Ada 5.00 USD"]
+
+
+def test_a_detached_start_calls_nothing_not_even_a_free_read(jam: Jam, pay: Path, tmp_path: Path) -> None:
+    (tmp_path / "look.jam").write_text(LOOK)
+    for _ in range(2):
+        said = jam("run", "look.jam", "--input", INPUT, "--id", "l", "--detach", "--if-exists", "attach")
+        assert (said.code, calls(tmp_path)) == (0, [])
+    assert "jam worker" in said.out
+    assert jam("resume", "l").code == 0
+    assert calls(tmp_path) == ["Ada 5.00 USD"]
+
+
+def test_a_refused_answer_calls_nothing_and_says_that_the_run_has_something_to_do(
+    jam: Jam, pay: Path, tmp_path: Path
+) -> None:
+    question = 'start state wait_for_it { ask role "boss" "Now?" options yes timeout 1ms as a\n'
+    ways = "on yes -> look  on timeout -> look }\n  state look {"
+    (tmp_path / "look.jam").write_text(LOOK.replace("start state look {", question + ways))
+    jam("run", "look.jam", "--input", INPUT, "--id", "l", "--detach")
+    (row,) = jam("inbox", "--format", "json").lines
+    said = jam("answer", row["id"], "yes")
+    assert (said.code, "nobody answered it in time" in said.err, calls(tmp_path)) == (2, True, [])
+    assert "nobody drives it: `jam resume l`, or keep `jam worker` running" in said.err
+    assert jam("show", "l", "--format", "json").json["status"] == "running"
+    assert jam("resume", "l").code == 0
+    assert calls(tmp_path) == ["Ada 5.00 USD"]
