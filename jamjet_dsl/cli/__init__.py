@@ -8,14 +8,14 @@ cancelled; 4 it waits or is parked. As everywhere, 130 is an interrupted command
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from importlib import import_module
-from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 import click
+
+from jamjet_dsl.cli.streams import Unheard, printing
 
 if TYPE_CHECKING:
     from jamjet_dsl.diagnostics.errors import JamError
@@ -49,18 +49,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-class _Unheard(Exception):
-    """Whoever read our output has gone. Click would make an exit of its own of a BrokenPipeError."""
-
-
 class Jam(click.Group):
     """The commands of `COMMANDS`, each imported when it is called."""
-
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            raise _Unheard from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -105,13 +95,19 @@ def cli(ctx: click.Context, db: str | None, form: str | None, debug: bool) -> No
 
 def main(argv: list[str] | None = None) -> None:
     """The entry point. Nothing but an exit code and clear words leaves it, unless `--debug` is given."""
+    with printing():
+        try:
+            code = _run(sys.argv[1:] if argv is None else argv)
+        except Unheard:
+            code = 141
+    sys.exit(code)
+
+
+def _run(args: list[str]) -> int:
+    """Do what is asked for; the exit code."""
     from jamjet_dsl.diagnostics.errors import JamError
 
-    args = sys.argv[1:] if argv is None else argv
-    for stream in (sys.stdout, sys.stderr):
-        # A terminal that cannot show a sign shows a question mark; it is no reason to fail.
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    code: object = 0
     try:
         code = cli.main(args, prog_name="jam", standalone_mode=False)
         sys.stdout.flush()
@@ -125,8 +121,8 @@ def main(argv: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         code = 130
-    except (_Unheard, BrokenPipeError):
-        code = _unheard()
+    except Unheard:
+        raise
     except RecursionError:
         if "--debug" in args:
             raise
@@ -136,7 +132,7 @@ def main(argv: list[str] | None = None) -> None:
             raise
         help = "run it again with --debug and report what it prints; nothing committed was lost"
         code = _refused(JamError("JAMR901", f"a bug in jam: {type(error).__name__}: {error}", help))
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
 
 
 def _refused(error: JamError) -> int:
@@ -144,12 +140,3 @@ def _refused(error: JamError) -> int:
 
     tell(error)
     return exit_code(error)
-
-
-def _unheard() -> int:
-    """Let what is still buffered go nowhere, or Python complains at exit; the code is that of any tool a pipe ends."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(nowhere, stream.fileno())
-    return 141

@@ -138,6 +138,8 @@ def read_stdin() -> str:
     given = click.get_current_context().find_root().obj
     if given.get("stdin"):
         raise JamError("JAMR006", "stdin can be read only once", "name a file for one of the two `-`")
+    if sys.stdin is None:
+        raise JamError("JAMR001", "stdin cannot be read: it is closed", "name a file, or open it")
     given["stdin"] = True
     return _decoded(decode(sys.stdin.buffer.read(MAX_BYTES + 1)), "stdin")
 

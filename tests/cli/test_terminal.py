@@ -107,6 +107,41 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     assert (child.returncode, err) == (141, "")
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["--help", "run --help", "check a.jam", "fmt -", "compile a.jam", "graph a.jam -o - --to dot", "eval 1+1"],
+)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is needed")
+def test_output_that_cannot_be_written_is_an_error_with_a_code(tmp_path: Path, command: str) -> None:
+    (tmp_path / "a.jam").write_text(SOUND)
+    with open("/dev/full", "w") as full, open(tmp_path / "a.jam") as given:
+        child = process(*command.split(), cwd=tmp_path, stdout=full, stdin=given)
+        _, err = child.communicate(timeout=60)
+    assert err.startswith("error[JAMR001]: standard output cannot be written: No space left on device\nhelp: ")
+    assert (child.returncode, err.count("\n")) == (2, 2)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-", "2>/dev/full"])
+def test_a_run_goes_its_way_whatever_becomes_of_its_output(jam: Jam, tmp_path: Path, closed: str) -> None:
+    (tmp_path / "a.jam").write_text(SOUND)
+    command = f"{sys.executable} -m jamjet_dsl.cli run a.jam --input '{{\"n\": 3}}' --id r {closed}"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == (2 if closed.startswith(">") else 0)
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert jam("show", "r", "--format", "json").json["status"] == "completed"
+
+
+def test_a_reader_of_errors_that_goes_away_is_no_error_either(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    child = process("check", "nothing.jam", cwd=tmp_path, stderr=ours)
+    out, _ = child.communicate(timeout=30)
+    ours.close()
+    assert (child.returncode, out) == (141, "")
+
+
 def test_an_encoding_without_the_signs_shows_question_marks_and_no_error(pay: Path, tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "latin-1"}
     command = [sys.executable, "-m", "jamjet_dsl.cli", "test", "pay.jam"]
