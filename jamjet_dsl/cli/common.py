@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from jamjet_dsl.diagnostics.errors import JamError
+
+if TYPE_CHECKING:
+    from jamjet_dsl.definition import Compiled
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -87,6 +91,20 @@ def split_agent(name: str) -> tuple[str, str | None]:
     if colon and agent.isidentifier() and path:
         return path, agent
     return name, None
+
+
+def first_taken(program: str, compiled: Compiled) -> str:
+    """What to know where a file has several agents and none was named: which was taken, and how to name another. Else
+    the empty string."""
+    path, named = split_agent(program)
+    text = next(iter(compiled.sources.values()), "")
+    names = re.findall(r"^agent\s+`?(\w+)", text, re.MULTILINE)
+    main = compiled.definition.main
+    others = [name for name in names if name != main]
+    if named is not None or not others or main not in names:
+        return ""
+    rest = f"`{path}:{others[0]}` names another" + (f" (it has {len(others)} more)" if len(others) > 1 else "")
+    return f"`{main}` is the first agent of {path}, and is taken: {rest}"
 
 
 def debug_option(command: F) -> F:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jamjet_dsl.cli.common import OK, db_option, program_file, read_stdin, split_agent
+from jamjet_dsl.cli.common import OK, db_option, first_taken, program_file, read_stdin, split_agent
 from jamjet_dsl.diagnostics.errors import JamError
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def _of_file(program: str) -> Compiled:
     path = program_file(path)
     result = analyse_text(read_stdin(), "<stdin>", folder=os.getcwd()) if path == "-" else check_file(path)
     compiled = lower_for_drawing(result, agent)
+    if taken := first_taken(program, compiled):
+        click.echo(f"note: {taken}", err=True)
     errors = sum(d.severity == "error" for d in result.diagnostics)
     if errors:
         click.echo(

@@ -20,6 +20,7 @@ from jamjet_dsl.cli.common import (
     db_option,
     existing_database,
     exit_code,
+    first_taken,
     format_option,
     print_json,
     program_file,
@@ -90,6 +91,8 @@ def run_command(
     if not isinstance(value, dict):
         raise JamError("JAMR301", "--input is not a JSON object", 'write {"name": value}')
     compiled = load(program)
+    if taken := first_taken(program, compiled):
+        click.echo(click.style(f"note: {taken}", dim=True), err=True)
     db = database(ctx, path)
     if form == "human":
         click.echo(click.style(f"db {db}", dim=True), err=True)

@@ -14,6 +14,7 @@ from jamjet_dsl.cli.common import (
     colour,
     debug_option,
     exit_code,
+    first_taken,
     format_option,
     print_json,
     program_file,
@@ -112,7 +113,10 @@ def _replace(name: str, text: str) -> None:
 @debug_option
 def compile_command(program: str, output: str | None, pretty: bool, digest: bool) -> int:
     """Print the definition: what runs, as canonical JSON (RFC 8785)."""
-    definition = load(program).definition
+    compiled = load(program)
+    definition = compiled.definition
+    if taken := first_taken(program, compiled):
+        click.echo(f"note: {taken}", err=True)
     if digest:
         click.echo(definition.digest)
         return OK

@@ -110,6 +110,17 @@ def test_an_agent_of_a_file_can_be_picked(jam: Jam, tmp_path: Path) -> None:
     assert (said.code, "JAMR005" in said.err) == (2, True)
 
 
+def test_of_several_agents_the_first_is_taken_and_that_is_said(jam: Jam, tmp_path: Path) -> None:
+    (tmp_path / "a.jam").write_text(SOUND + "\n" + SOUND.replace("agent little", "agent other"))
+    note = "note: `little` is the first agent of a.jam, and is taken: `a.jam:other` names another\n"
+    assert jam("graph", "a.jam").err.startswith(note)
+    assert jam("compile", "a.jam").err == note
+    said = jam("run", "a.jam")
+    assert said.err.startswith(note)
+    assert "the input does not fit `little`" in said.err
+    assert "note:" not in jam("graph", "a.jam:little").err + jam("run", "a.jam:other").err
+
+
 def test_draw_makes_a_picture_of_the_path_that_a_finding_is_about(jam: Jam, tmp_path: Path) -> None:
     text = (LOAN / "loan_underwriting.jam").read_text()
     unsafe = text.replace("-> officer_review\n    otherwise ", "-> pay\n    otherwise ")
