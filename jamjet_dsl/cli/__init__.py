@@ -83,7 +83,7 @@ class Jam(click.Group):
 @click.command(
     cls=Jam,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="FILE:AGENT names an agent of a file; without it the first one is taken. docs/language.md teaches the language.",
+    epilog="FILE:AGENT names an agent of a file; without it the first is taken. docs/language.md teaches the language.",
 )
 @click.version_option(package_name="jamjet-dsl", prog_name="jam")
 @click.option("--db", metavar="F", help="The run database (or JAM_DB; default: jam.db next to the program).")
