@@ -155,7 +155,8 @@ class Driver:
             self._world.ready(self)
 
     def go_on(self, step: Transition) -> None:
-        """Go on from a transition that was committed when the run was created."""
+        """Go on from a transition that was committed when the run was created. Nobody has written to it before that."""
+        self._mail = False
         self._committed(step, begin=True, decided=True)
         self._world.ready(self)
 

@@ -488,7 +488,7 @@ class Engine:
         """Leave a message in the run's inbox and see it taken: by our own driver, by one made for it, or by the
         process that drives the run. If nobody can take it now it stays, and whoever drives the run next will."""
         self._check_open()
-        program, state = self._look(run_id)
+        program, state = self._look(self.store.summary(run_id))
         if state.status in ENDED:
             raise JamError("JAMR204", f"the run {run_id} is {state.status}")
         now = self.clock.now_ms()
@@ -542,9 +542,12 @@ class Engine:
 
     def show(self, run_id: str) -> RunView:
         """Everything about where a run stands."""
-        run_id = self.store.find(run_id)
-        program, state = self._look(run_id)
-        return view_of(self.store.summary(run_id), program, state, load_veil(self.store, program, run_id))
+        return self.view(self.store.summary(self.store.find(run_id)))
+
+    def view(self, summary: RunSummary) -> RunView:
+        """Everything about a run that stands there."""
+        program, state = self._look(summary)
+        return view_of(summary, program, state, load_veil(self.store, program, summary.run_id))
 
     def history(self, run_id: str, after: int = 0) -> Iterator[Event]:
         """A run's journal."""
@@ -563,9 +566,9 @@ class Engine:
         summary = self.store.summary(self.store.find(run_id))
         return self._pinned(summary.definition, summary.source).compiled
 
-    def _look(self, run_id: str) -> tuple[Program, RunState]:
+    def _look(self, summary: RunSummary) -> tuple[Program, RunState]:
         """A run's program and present state, without driving it. Needs no tools."""
-        summary = self.store.summary(run_id)
+        run_id = summary.run_id
         driver = self._keeper.drivers.get(run_id)
         if driver is not None and driver.state.seq == summary.last_seq:
             # Not behind: a driver learns only with its next commit that another process has taken its run over.

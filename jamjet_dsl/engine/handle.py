@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jamjet_dsl.engine.view import RunView
 from jamjet_dsl.kernel.model import ENDED, Event
+from jamjet_dsl.ports import RunSummary
 
 if TYPE_CHECKING:
     from jamjet_dsl.engine.engine import Engine
@@ -70,8 +71,9 @@ class Run:
         while True:
             changed = engine.changed(self.id, every=False)
             try:
-                if self._is_still(patience_ms):
-                    return engine.show(self.id)
+                summary = self._still(patience_ms)
+                if summary is not None:
+                    return engine.view(summary)
                 if unable is None:
                     await changed
                     continue
@@ -91,23 +93,25 @@ class Run:
             changed = engine.changed(self.id, every=False)
             try:
                 engine.driver(self.id)
-                if engine.store.summary(self.id).status in ENDED:
-                    return engine.show(self.id)
+                summary = engine.store.summary(self.id)
+                if summary.status in ENDED:
+                    return engine.view(summary)
                 await changed
             finally:
                 engine.forget(self.id, changed)
 
-    def _is_still(self, patience_ms: int) -> bool:
+    def _still(self, patience_ms: int) -> RunSummary | None:
+        """Where the run stands, if it goes no further by itself."""
         engine = self._engine
         driver = engine.driver(self.id)
         if driver is not None and not driver.at_rest:
-            return False
+            return None
         summary = engine.store.summary(self.id)
         if summary.status in ENDED:
-            return True
+            return summary
         if summary.status == "running" or engine.store.pending(self.id):
-            return False
+            return None
         if summary.status == "parked" or any(w["kind"] in ("question", "event") for w in summary.waiting_for):
-            return True
+            return summary
         wake = summary.wake_at_ms
-        return wake is None or wake - engine.clock.now_ms() > patience_ms
+        return summary if wake is None or wake - engine.clock.now_ms() > patience_ms else None

@@ -126,9 +126,10 @@ def _place(path: str) -> list[tuple[int, str]]:
 def _plain(tree: Any) -> Any:
     """Plain JSON of a value in the journal form that may hold redacted parts."""
     if isinstance(tree, dict):
-        if set(tree) == {"$redacted"}:
-            return f"‹redacted {tree['$redacted']}›"
-        if not any(name.startswith("$") for name in tree):
+        tag = next(iter(tree)) if len(tree) == 1 else ""
+        if tag == "$redacted":
+            return f"‹redacted {tree[tag]}›"
+        if not tag.startswith("$"):
             return {name: _plain(item) for name, item in tree.items()}
     if isinstance(tree, list):
         return [_plain(item) for item in tree]

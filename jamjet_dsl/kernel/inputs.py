@@ -18,7 +18,7 @@ from jamjet_dsl.kernel.ids import base_of, fact_of, frame_of
 from jamjet_dsl.kernel.model import ENDED, Call, Frame, Json, Question, RunState, Think
 from jamjet_dsl.kernel.outcomes import is_open
 from jamjet_dsl.kernel.program import WRITES, Program
-from jamjet_dsl.kernel.quick import MISS
+from jamjet_dsl.kernel.quick import MISS, reader_of
 from jamjet_dsl.kernel.records import check_args
 from jamjet_dsl.kernel.rules import counts, fact_key
 from jamjet_dsl.kernel.scope import scope_of, tool_scope
@@ -45,12 +45,7 @@ def started(
     Raises JamError JAMR301 with all problems of the input at once, JAMR503 if an initial value cannot be computed.
     """
     agent = program.agent
-    problems: list[str] = []
-    shape = d.ObjectType(fields={field.name: field.type for field in agent.inputs})
-    values = from_public(input_json, shape, program.defn, "", problems)
-    if problems:
-        raise JamError("JAMR301", f"the input does not fit `{agent.name}`", details=tuple(problems))
-    assert isinstance(values, dict)
+    values = _input(program, input_json)
     who = {"id": "", "roles": [], **(principal or {})}
     state = RunState("", agent=agent.name, input=values, principal=who)
     for var in agent.vars:
@@ -71,6 +66,22 @@ def started(
     if parent is not None:
         body["parent"] = parent
     return "started", body
+
+
+def _input(program: Program, given: object) -> dict[str, Any]:
+    """The inputs of a run. Raises JamError JAMR301."""
+    agent = program.agent
+    if type(given) is dict and len(given) == len(agent.inputs):
+        values = {f.name: reader_of(f.type, program.defn)(given.get(f.name, MISS)) for f in agent.inputs}
+        if all(value is not MISS for value in values.values()):
+            return values
+    problems: list[str] = []
+    shape = d.ObjectType(fields={field.name: field.type for field in agent.inputs})
+    read = from_public(given, shape, program.defn, "", problems)
+    if problems:
+        raise JamError("JAMR301", f"the input does not fit `{agent.name}`", details=tuple(problems))
+    assert isinstance(read, dict)
+    return read
 
 
 # ---- outcomes of effects

@@ -72,6 +72,7 @@ class Group:
 
     def write(self, db: sqlite3.Connection) -> None:
         """Write all of them. Raises Spoiled, and then nothing of the transaction may stay."""
+        seen = rows.Seen()
         for statement, values in self._updates.items():
             if values and db.executemany(statement, values).rowcount != len(values):
                 raise rows.Spoiled
@@ -82,7 +83,7 @@ class Group:
         for number, head in self._late:
             item = self._items[number]
             if head is None or isinstance(item, New):
-                self._write_one(db, number, item)
+                self._write_one(db, number, item, seen)
             else:
                 rows.write_rest(db, head, self.heads[head.place.run_id], [], item[2])
 
@@ -91,17 +92,17 @@ class Group:
         for number, item in enumerate(self._items):
             db.execute("SAVEPOINT item")
             try:
-                self._write_one(db, number, item)
+                self._write_one(db, number, item, rows.Seen())
             except rows.Spoiled as spoiled:
                 db.execute("ROLLBACK TO item")
                 self.results[number] = why(spoiled)
             db.execute("RELEASE item")
 
-    def _write_one(self, db: sqlite3.Connection, number: int, item: Item) -> None:
+    def _write_one(self, db: sqlite3.Connection, number: int, item: Item, seen: rows.Seen) -> None:
         """Write one as a whole. Raises Spoiled."""
         try:
             if isinstance(item, New):
-                self.results[number], self.heads[item.run_id] = create(db, item)
+                self.results[number], self.heads[item.run_id] = create(db, item, seen)
             else:
                 lease, expected_seq, batch = item
                 known = self.heads.get(lease.run_id) or self._known.get(lease.run_id)
@@ -110,11 +111,14 @@ class Group:
             self.results[number] = error
 
 
-def create(db: sqlite3.Connection, new: New) -> tuple[Lease, rows.Head]:
+def create(db: sqlite3.Connection, new: New, seen: rows.Seen | None = None) -> tuple[Lease, rows.Head]:
     """Make a run; its lease and its row. Raises what `rows.create` raises."""
+    seen = rows.Seen() if seen is None else seen
     expires_ms = new.now_ms + new.lease_ms
-    owner = None if new.batch.release else leases.heartbeat(db, new.owner, expires_ms, new.now_ms)
-    head = rows.create(db, new.run_id, new.batch, owner)
+    owner = None if new.batch.release else seen.owners.get((new.owner, expires_ms))
+    if owner is None and not new.batch.release:
+        owner = seen.owners[new.owner, expires_ms] = leases.heartbeat(db, new.owner, expires_ms, new.now_ms)
+    head = rows.create(db, new.run_id, new.batch, owner, seen)
     return Lease(new.run_id, new.owner, 1, expires_ms), head
 
 

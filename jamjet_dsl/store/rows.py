@@ -136,24 +136,42 @@ def head_of(row: tuple[Any, ...]) -> Head | None:
     return head if head.sum == total else None
 
 
-def create(db: sqlite3.Connection, run_id: str, batch: Batch, owner: int | None) -> Head:
+class Seen:
+    """What the makers of several runs in one transaction need to look up once only. Good until something of that
+    transaction is taken back."""
+
+    def __init__(self) -> None:
+        self.last_run: int | None = None
+        self.programs: dict[str, int] = {}
+        self.owners: dict[tuple[str, int], int] = {}
+
+
+_TAKEN = "SELECT 1 FROM runs WHERE run_id = ?1 UNION ALL SELECT 2 FROM gone WHERE id = ?1 AND what = 'run'"
+_LAST_RUN = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'runs'"
+
+
+def create(db: sqlite3.Connection, run_id: str, batch: Batch, owner: int | None, seen: Seen) -> Head:
     """Make a run with its first events.
 
     Raises JamError JAMR203 (an id that is or was taken), 207, 107, 003, 302 with nothing written, and Spoiled.
     """
     check_run_id(run_id)
-    if db.execute("SELECT 1 FROM runs WHERE run_id = ?", (run_id,)).fetchone():
-        raise JamError("JAMR203", f"the run {run_id} exists")
-    if db.execute("SELECT 1 FROM gone WHERE id = ? AND what = 'run'", (run_id,)).fetchone():
-        raise JamError("JAMR203", f"{run_id} was the id of a run that was pruned")
+    taken = db.execute(_TAKEN, (run_id,)).fetchone()
+    if taken is not None:
+        what = f"the run {run_id} exists" if taken[0] == 1 else f"{run_id} was the id of a run that was pruned"
+        raise JamError("JAMR203", what)
     first, sealed = batch.drafts[0], seal(run_id, 0, GENESIS, batch.drafts)
     # The number is taken before the row is written, since it is part of the row's sum.
-    highest = db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'runs'").fetchone()[0]
-    agent, parent, program = first.body["agent"], first.body.get("parent"), program_of(db, first.body["source"])
-    place = Place.of(int(highest) + 1, run_id, agent, parent, first.at_ms, program)
+    last_run = int(db.execute(_LAST_RUN).fetchone()[0]) if seen.last_run is None else seen.last_run
+    agent, parent, source = first.body["agent"], first.body.get("parent"), first.body["source"]
+    program = seen.programs.get(source)
+    if program is None:
+        program = seen.programs[source] = program_of(db, source)
+    place = Place.of(last_run + 1, run_id, agent, parent, first.at_ms, program)
     head, events = _after(place, 1, sealed, batch.standing)
     fixed = (place.run, run_id, owner, head.last_seq, bytes.fromhex(head.hash), program, agent, parent)
     db.execute(_CREATE, (*fixed, *head.stands, first.at_ms, head.updated_ms, head.sum))
+    seen.last_run = place.run
     write_rest(db, None, head, events, batch)
     return head
 

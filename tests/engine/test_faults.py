@@ -106,8 +106,7 @@ async def test_a_commit_right_after_the_first_look_is_noticed() -> None:
 
     async with Engine(store, clock=clock) as jam:
         store.after["summary"] = somebody_else
-        jam._look = lambda run_id: (None, None)  # type: ignore[assignment, return-value]
-        jam.show = lambda run_id, **_: jam.store.summary(run_id)  # type: ignore[assignment]
+        jam.view = lambda summary: summary  # type: ignore[assignment, return-value]
         view = await asyncio.wait_for(jam.run("t").wait_ended(), 2)
         assert view.status == "completed"
 
