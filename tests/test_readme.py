@@ -36,7 +36,7 @@ def test_the_two_commands_stand_there_exactly() -> None:
         "--input @examples/loan_underwriting/application.json\n"
     )
     assert blocks(README)[0].commands == first
-    assert "```sh\n./dev test\n```" in text
+    assert "```sh\n./dev test tests/kernel\n./dev test\n```" in text
 
 
 def python_blocks(page: Path) -> list[str]:

@@ -130,11 +130,25 @@ def _of_this_language(driver: Driver, token: Token) -> list[Fix]:
         return [Fix(end - at, (), "an input has no default", help)]
     if token.kind == "OPT" and before.kind == "DOTS":
         return [Fix(1, (), "the `?` of an optional type stands before its range", "write for example `int? 1..30`")]
+    if token.kind == "LBRACE" and previous.kind == "IDENT" and _begins_a_record(tokens, at):
+        message = f"a record is written without its name `{previous.text}`"
+        help = "write `{ field: value }`: its type is known from where it stands"
+        # Without the name the record is read on; where more than the name would be lost, without the record.
+        alone = Fix(0, (), message, help, pop=1)
+        return [alone, Fix(_past_brackets(tokens, at) - at, (), message, help, needs=1)]
     prefixed = token.kind == "STRING" and previous.end == token.start and previous.text in ("f", "F")
     if prefixed and driver.tables.symbols[driver.states[-1]] == "IDENT":
         help = "join texts with `+`; placeholders are filled in the texts of `think` and `ask`"
         return [Fix(0, (), f"there is no text with the prefix `{previous.text}`", help, pop=1)]
     return []
+
+
+def _begins_a_record(tokens: list[Token], at: int) -> bool:
+    """Whether what the brace at a place opens looks like `{ name: …` or `{}` right after a name, as CEL's messages."""
+    if tokens[at].start != tokens[at - 1].end and not tokens[at - 1].text[:1].isupper():
+        return False
+    inside = tokens[at + 1 : at + 3]
+    return inside[0].kind == "RBRACE" or (len(inside) == 2 and inside[1].kind == "COLON")
 
 
 _OPENING = frozenset(("LBRACE", "LPAR", "LSQB"))
