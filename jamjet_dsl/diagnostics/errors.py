@@ -40,7 +40,7 @@ _ROWS: tuple[tuple[str, str, str, str], ...] = (
         "JAMR207",
         "run-id-invalid",
         "this cannot be the id of a run",
-        "use 1 to 128 characters without spaces or slashes",
+        "use 1 to 128 characters without spaces or slashes, the first no `-`",
     ),
     (
         "JAMR208",

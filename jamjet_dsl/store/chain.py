@@ -23,7 +23,7 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 """The largest event. Results are limited well below this before they get here."""
 
 _KIND = re.compile(r"[a-z_]{1,32}\Z")
-_RUN_ID = re.compile(r"[^\s\x00-\x1f\x7f-\x9f/\\]{1,128}\Z")
+_RUN_ID = re.compile(r"(?!-)[^\s\x00-\x1f\x7f-\x9f/\\]{1,128}\Z")
 
 
 def _encoder() -> Callable[[Any, int], Sequence[str]]:

@@ -49,7 +49,19 @@ def refuse(error: Exception, path: str) -> NoReturn:
     if unreadable or code == sqlite3.SQLITE_ERROR:
         # Our statements are right for our tables: where they do not fit, the file is not what we wrote.
         name, what = "JAMR107", f"the file is damaged: {error}"
+    if code == sqlite3.SQLITE_CANTOPEN:
+        what = f"{what}{_reason(path)}"
     raise JamError(name, f"{path}: {what}") from error
+
+
+def _reason(path: str) -> str:
+    """Why a database cannot be opened, in the words of the system: SQLite does not say."""
+    try:
+        with open(path, "r+b" if os.path.exists(path) else "xb"):
+            pass
+    except OSError as error:
+        return f" ({error.strerror})"
+    return ""
 
 
 @contextmanager

@@ -414,7 +414,7 @@ def test_a_journal_that_was_changed_is_noticed(jam: Jam, tmp_path: Path, pay: Pa
 # ---- runs and options
 
 
-@pytest.mark.parametrize("name", ["", " ", "a/b", "x" * 200, "a b", "\x1b[31m", "..\\x"])
+@pytest.mark.parametrize("name", ["", " ", "a/b", "x" * 200, "a b", "\x1b[31m", "..\\x", "-x"])
 def test_ids_that_are_none(jam: Jam, tmp_path: Path, name: str) -> None:
     (tmp_path / "a.jam").write_text(SOUND)
     said = jam("run", "a.jam", "--input", '{"n": 1}', "--id", name)
