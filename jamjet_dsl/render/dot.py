@@ -17,7 +17,7 @@ import networkx as nx
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.render import readable
-from jamjet_dsl.render.graph import ANY_STATE, BUDGET, JOIN, START, Arrow, Box, Cluster, Overlay
+from jamjet_dsl.render.graph import ANY_STATE, BUDGET, JOIN, START, Arrow, Box, Cluster, Overlay, describe
 
 FONT = "Arial"
 INK, SOFT, FAINT, PAPER = "#1f2430", "#5b6475", "#aab2c0", "#ffffff"
@@ -57,7 +57,7 @@ def to_dot(graph: nx.MultiDiGraph, overlay: Overlay | None = None, *, columns: i
     spacing = "ranksep=0.28, nodesep=0.25" if busy else "ranksep=0.45, nodesep=0.35"
     lines = [
         "digraph jam {",
-        f'  graph [fontname="{FONT}", rankdir=TB, bgcolor="{PAPER}", pad=0.3, {spacing},'
+        f'  graph [fontname="{FONT}", rankdir=TB, compound=true, bgcolor="{PAPER}", pad=0.3, {spacing},'
         f" splines={'line, nslimit=1, nslimit1=1, mclimit=0.2' if large else 'spline'}];",
         f'  node [fontname="{FONT}", fontsize=11, shape=plain, fontcolor="{INK}"];',
         f'  edge [fontname="{FONT}", fontsize=9.5, arrowsize=0.7, fontcolor="{INK}"];',
@@ -76,7 +76,8 @@ def to_dot(graph: nx.MultiDiGraph, overlay: Overlay | None = None, *, columns: i
         if far or (busy and not taken and arrow.kind in _ASIDE and arrow.kind not in ("handler", "exceeded")):
             tags.setdefault((source, target, arrow.kind in _ASIDE), []).append(arrow)
         else:
-            lines.append("  " + _edge(source, target, arrow, overlay, (source, arrow.id) in spine))
+            clipped = _clipped(graph, source, target) if arrow.kind == "inner" else ""
+            lines.append("  " + _edge(source, target, arrow, overlay, (source, arrow.id) in spine, clipped))
     for (source, target, _), arrows in tags.items():
         lines += _tag(graph, source, target, arrows, overlay)
     lines.append("}")
@@ -253,7 +254,18 @@ def _spine(graph: nx.MultiDiGraph) -> set[tuple[str, str]]:
     return found
 
 
-def _edge(source: str, target: str, arrow: Arrow, overlay: Overlay | None, straight: bool) -> str:
+def _clipped(graph: nx.MultiDiGraph, source: str, target: str) -> str:
+    """A way into or out of a branch ends at its frame, whose title it would cross."""
+    kinds = {c.path: c.kind for c in graph.graph["clusters"]}
+    tail, head = graph.nodes[source]["box"].cluster, graph.nodes[target]["box"].cluster
+    if kinds.get(head) == "branch" and not tail.startswith(head):
+        return f"lhead={_id('cluster ' + head)}"
+    if kinds.get(tail) == "branch" and not head.startswith(tail):
+        return f"ltail={_id('cluster ' + tail)}"
+    return ""
+
+
+def _edge(source: str, target: str, arrow: Arrow, overlay: Overlay | None, straight: bool, clipped: str = "") -> str:
     colour, style, width = _EDGE[arrow.kind]
     state = source.removesuffix(JOIN)
     taken = _taken(overlay, source, arrow)
@@ -262,7 +274,7 @@ def _edge(source: str, target: str, arrow: Arrow, overlay: Overlay | None, strai
             colour, width = (RED if overlay.alarming else "#d69e00"), 3.0
         elif arrow.kind != "inner":
             colour = FAINT
-    attributes = [f'color="{colour}"', f"style={style}", f"penwidth={width}"]
+    attributes = [f'color="{colour}"', f"style={style}", f"penwidth={width}", clipped]
     label = _edge_label(arrow, taken, FAINT if overlay is not None and not taken else SOFT)
     if label:
         shade = (
@@ -312,6 +324,12 @@ def _header(graph: nx.MultiDiGraph, overlay: Overlay | None) -> str:
         )
     facts = _rows("takes", [f"{f.name}: {readable.type_text(f.type)}" for f in agent.inputs])
     facts += _rows("gives", [f"{f.name}: {readable.type_text(f.type)}" for f in agent.outputs])
+    facts += _rows("hears", [_message(name, message) for name, message in agent.events.items()])
+    facts += _rows("tells", [_message(name, message) for name, message in agent.emits.items()])
+    if agent.finally_ is not None:
+        # It stands for no place in the graph: it is done at every end, wherever that is.
+        calls = (s.action for s in agent.finally_.states if isinstance(s, d.State))
+        facts += _rows("at every end", [line for a in calls for line in describe(graph.graph["definition"], a)[1]])
     if agent.budget:
         parts = readable.limits(agent.budget.limits)
         kept = readable.limits(agent.budget.reserve)
@@ -333,6 +351,10 @@ def _header(graph: nx.MultiDiGraph, overlay: Overlay | None) -> str:
         f'<font color="{AMBER}">- - timeout, budget</font>  ·· limit used up</font></td></tr>'
     )
     return f'<table border="0" cellborder="0" cellspacing="0" cellpadding="2">{"".join(rows)}</table>'
+
+
+def _message(name: str, message: d.Message) -> str:
+    return f"{name}({', '.join(f'{f.name}: {readable.type_text(f.type)}' for f in message.fields)})"
 
 
 def _rows(title: str, parts: Iterable[str], *, each: bool = False) -> list[str]:

@@ -297,7 +297,7 @@ def describe(
             once = f", {action.at_once} at once" if action.at_once > 1 else ""
             return "each", (f"{action.item} in {readable.expression(action.source)}{once}",), "", False
         case d.Wait():
-            return "wait", (_wait(action),), "", False
+            return "wait", (_wait(action), *_extras(action)), "", False
         case d.Emit():
             return (
                 "emit",

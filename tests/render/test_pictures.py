@@ -150,6 +150,46 @@ def test_branches_and_items_stand_in_frames() -> None:
     assert picture(compiled, "mmd").decode().count("subgraph") == len(clusters)
 
 
+def test_what_stands_in_no_state_stands_in_the_header_and_frames_are_not_crossed() -> None:
+    compiled = compile_text(
+        """
+tool look() -> int { effect reads  timeout 5s }
+agent a version 1 {
+  event said(text: string)
+  emits heard(text: string)
+  policy { allow look }
+  finally { call look() }
+  start state listen {
+    wait for event said(m) timeout 10m
+    on timeout -> done
+    -> both
+  }
+  parallel both {
+    branch one as x { call look() }
+    branch two as y { call look() }
+    join all
+    on join      -> tell
+    on error any -> done
+  }
+  state tell { emit heard(m.text)  -> done }
+  final done {}
+}
+"""
+    )
+    text = to_dot(build(compiled))
+    for words in (
+        "hears",
+        "said(text: string)",
+        "tells",
+        "heard(text: string)",
+        "at every end",
+        "look()",
+        "timeout 10m",
+    ):
+        assert words in text
+    assert text.count('lhead="cluster both/') == text.count('ltail="cluster both/') == 2
+
+
 def test_an_each_is_left_where_all_its_items_end() -> None:
     program = """\
 tool look(q: string) -> int { effect reads }

@@ -367,13 +367,16 @@ def _unset_outputs(agent: AgentInfo) -> Iterator[Diagnostic]:
         missing = [name for name in required if name not in given]
         if missing:
             names = ", ".join(f"`{name}`" for name in missing)
+            help = f"add `{missing[0]} = …`, or declare it optional with `?`"
+            if state.decl.failed:
+                help += ", which says that there may be none when the agent fails"
             yield Diagnostic(
                 "JAM407",
                 f"final `{state.name}` leaves {names} unset",
                 state.span,
                 labels=_declared(agent, missing),
                 why="whoever starts the agent relies on every output that is not optional",
-                help=f"add `{missing[0]} = …`, or declare it optional with `?`",
+                help=help,
             )
 
 
