@@ -93,7 +93,7 @@ def _traced(folder: str) -> Iterator[set[Line]]:
         yield lines
     finally:
         sys.settrace(None)
-        threading.settrace(None)  # type: ignore[arg-type]
+        threading.settrace(None)
 
 
 class Recording:

@@ -136,8 +136,8 @@ def _of(node: ast.AST) -> Iterator[Change]:
             yield _set(node, "op", _ARITHMETIC[type(node.op)]())
         case ast.Constant(value=bool()):
             yield _set(node, "value", not node.value)
-        case ast.Constant(value=int()):
-            yield _set(node, "value", int(node.value) + 1)
+        case ast.Constant(value=int(number)):
+            yield _set(node, "value", number + 1)
         case ast.IfExp() | ast.If():
             yield _set(node, "test", ast.Constant(True))
             yield _set(node, "test", ast.Constant(False))
