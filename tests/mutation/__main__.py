@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import math
 import os
 import random
 import resource
@@ -155,6 +156,17 @@ def keys_in(path: Path) -> set[str]:
     return {line for line in lines if line and not line.startswith("#")}
 
 
+def interval(hits: int, of: int) -> tuple[float, float]:
+    """Wilson's interval for a share in percent, at 95 % confidence."""
+    if of == 0:
+        return 0.0, 100.0
+    z, share = 1.96, hits / of
+    middle = share + z * z / (2 * of)
+    spread = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    scale = 100 / (1 + z * z / of)
+    return (middle - spread) * scale, (middle + spread) * scale
+
+
 def report(campaign: Campaign, seconds: float) -> bool:
     """Print the table and what is new. True if nine of ten were killed and every survivor is explained."""
     by: dict[str, Counter[str]] = defaultdict(Counter)
@@ -171,6 +183,9 @@ def report(campaign: Campaign, seconds: float) -> bool:
     if campaign.given.survivors is not None:
         campaign.given.survivors.write_text("".join(f"{key}\n" for key in survivors), "utf-8")
     total = by["all"]
+    if campaign.given.limit is not None:
+        low, high = interval(len(survivors), total.total() - total["the same code"])
+        print(f"of all mutants, {100 - high:.1f} to {100 - low:.1f} % are killed (95 % confidence)")
     return not new and 10 * total[PASSED_ON] <= total.total() - total["the same code"]
 
 
