@@ -18,10 +18,11 @@ from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.engine.advance import Chance, Transition, advance
 from jamjet_dsl.engine.flights import Flight, Flights, Places, parts_of
 from jamjet_dsl.engine.journal import Journal
-from jamjet_dsl.engine.recordings import NoRecording, parked_body
+from jamjet_dsl.engine.recordings import NoRecording, RecordedTools, Recordings, parked_body
 from jamjet_dsl.kernel import inputs
 from jamjet_dsl.kernel.machine import due, next_wake
 from jamjet_dsl.kernel.model import ENDED, Call, RunState
+from jamjet_dsl.kernel.outcomes import is_open
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.ports import Batch, Clock, KeyConflict, Lease, Message, ModelHost, Store, ToolError, ToolHost
 
@@ -117,6 +118,7 @@ class Driver:
         self._clock = world.clock
         self._flights = Flights(self, world.places, self._clock, tools, models)
         self._landed: deque[Flight] = deque()
+        self._recorded = tools.recordings if isinstance(tools, RecordedTools) else None
         self._replies: dict[int, asyncio.Future[None]] = {}
         self._mail = True
         self._again = False
@@ -246,8 +248,10 @@ class Driver:
 
     def _next(self, now: int) -> Move | None:
         """The next thing that happened, in the order in which things came; None if nothing did."""
-        if self._landed:
+        if self._landed and self._recorded is None:
             return self._outcome(self._landed.popleft(), now)
+        if self._landed and self._recorded is not None and (self._stopping or not self._flights.wanted):
+            return self._replayed(self._recorded, now)
         overdue = self._flights.overdue(now)
         if overdue is not None:
             return self._time_out(overdue, now)
@@ -266,6 +270,14 @@ class Driver:
             self._again = False
             return Move([])
         return Move([], rest=True) if self._can_rest(self.step, now) else None
+
+    def _replayed(self, recorded: Recordings, now: int) -> Move:
+        """In a fork whose calls are off all that is in flight has landed: what came first in the original is first, and
+        what has no recording comes last. It may be that the original stopped waiting for it, and so does the fork."""
+        flight = min(self._landed, key=lambda landed: recorded.place(landed.command))
+        self._landed.remove(flight)
+        unasked = isinstance(flight.error, NoRecording) and not is_open(self.state, flight.command.id)
+        return Move([]) if unasked else self._outcome(flight, now)
 
     def _messages(self) -> list[Message]:
         """What nobody took yet, the oldest first. Where there is none, nobody looks again until somebody pokes."""
@@ -309,10 +321,9 @@ class Driver:
             duration_ms=duration,
             retry_after_ms=error.retry_after_ms,
         )
-        if isinstance(error, NoRecording):
+        if isinstance(error, NoRecording) and self.state.parked is None:
             # A fork whose calls are off goes no further by itself, whatever its program would make of the error.
-            parked = parked_body(self.program, self.state, flight.command)
-            return Move([event, ("parked", parked)])
+            return Move([event, ("parked", parked_body(self.program, self.state, flight.command))])
         return Move([event])
 
     def _time_out(self, flight: Flight, now: int) -> Move:

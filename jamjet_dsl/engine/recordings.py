@@ -135,6 +135,7 @@ class Recordings:
         self._first: dict[str, Body] = {}
         self._exact: dict[tuple[str, str], Body] = {}
         self._mocks: dict[str, Body] = {}
+        self._places: dict[int, int] = {}
         for body in bodies:
             self.add(body)
 
@@ -143,6 +144,7 @@ class Recordings:
         if "mock" in body:
             self._mocks[body["mock"]] = body
             return
+        self._places[id(body)] = len(self._places)
         for call in body["calls"]:
             self._first.setdefault(call, body)
             self._exact.setdefault((body["cmd"], call), body)
@@ -154,6 +156,12 @@ class Recordings:
             return self._mocks[name]
         call = digest(command)
         return self._exact.get((command.id, call)) or self._first.get(call)
+
+    def place(self, command: Call | Think) -> int:
+        """Which outcome of the original it gets, counted from the first; what is mocked comes before all of them, and
+        what has no recording after."""
+        body = self.find(command)
+        return len(self._places) if body is None else self._places.get(id(body), -1)
 
     def answer(self, program: Program, command: Call | Think) -> ThinkResult:
         """The recorded outcome as a tool or a model gives it. Raises ToolError for an error, NoRecording for none."""
@@ -187,14 +195,14 @@ class RecordedTools:
     """A tool host that calls nothing."""
 
     def __init__(self, program: Program, recordings: Recordings) -> None:
+        self.recordings = recordings
         self._program = program
-        self._recordings = recordings
 
     async def call(
         self, call: Call, context: Callable[[], ToolContext], wanted: Callable[[], bool] | None = None
     ) -> Any:
         """What the tool gave in the run that the fork came from. Raises ToolError, NoRecording."""
-        return self._recordings.answer(self._program, call).value
+        return self.recordings.answer(self._program, call).value
 
     def blocking(self, tool: str) -> bool:
         """Nothing occupies a thread here."""

@@ -7,7 +7,8 @@ Intents without outcome are all that a crash can leave behind. For each:
 * a write with a declared key: again, with the same key and the same canonical arguments;
 * any other write: in doubt, for `on in_doubt` or a person.
 
-A free, unlimited read has no intent: it is simply made again under the same id.
+A free, unlimited read has no intent: it is simply made again under the same id. So is everything in a fork whose calls
+are off: nothing was ever called there, and what was in flight where it was forked is answered by its recording.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ def recover(program: Program, state: RunState, owner: str | None = None, since_m
     if since_ms is not None:
         taken["since_ms"] = since_ms
     records = [Record("resumed", taken)]
+    if state.origin is not None and not state.origin["live"]:
+        return records
     intents = [state.intents[cmd] for cmd in sorted(state.intents)]
     records += [_recovered(program, intent) for intent in intents if _in_flight(state, intent)]
     return records

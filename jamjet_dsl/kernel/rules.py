@@ -281,7 +281,8 @@ class _Judge(Verdicts):
             self.denials.append((index, f"`{call.tool}` has to be read first, with the same values"))
 
     def _any_read(self, index: int, rule: d.Rule) -> None:
-        tools = [tool for tool in self.program.defn.tools if self.program.matches(rule.reads, tool)]
+        # In one order, whether the definition was just made or read back from its canonical form.
+        tools = sorted(tool for tool in self.program.defn.tools if self.program.matches(rule.reads, tool))
         entry = monitors.first_success(self.monitors, tools)
         if entry is not None:
             self._bound(index, rule, entry)
