@@ -207,7 +207,7 @@ def migrate_command(
         if form == "json":
             print_json(verdict.as_json())
             continue
-        done = "compatible" if dry_run else "moved"
+        done = "is on it already" if verdict.already else "compatible" if dry_run else "moved"
         said = click.style(done, fg="green") if verdict.compatible else click.style("stays", fg="red")
         click.echo(f"{verdict.run_id}  {verdict.status} in {verdict.state}  {said}")
         for reason in verdict.reasons:

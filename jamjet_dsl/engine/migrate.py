@@ -31,7 +31,8 @@ AT_REST = ("waiting", "parked")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of one run. `mapped` are the states that have another name now; `moved` says that it was done."""
+    """What becomes of one run. `mapped` are the states it stands in that have another name now; `moved` says that it
+    was done, `already` that there is nothing to do."""
 
     run_id: str
     status: str
@@ -39,6 +40,7 @@ class Verdict:
     reasons: tuple[Reason, ...]
     mapped: tuple[tuple[str, str], ...] = ()
     moved: bool = False
+    already: bool = False
 
     @property
     def compatible(self) -> bool:
@@ -82,6 +84,9 @@ def migrate(
     if later:
         details = tuple(f"{where}: {what}" for what, where in later)
         raise JamError("JAMR305", "the program uses what is not executed yet", details=details)
+    summary = store.summary(run_id)
+    if summary.definition == new.digest and summary.status not in ENDED:
+        return Verdict(run_id, summary.status, summary.state, (), already=True)
     if dry_run:
         return _verdict(store, store.summary(run_id), new, now_ms)[0]
     try:
@@ -122,8 +127,15 @@ def _verdict(
             found.against("JAMR412", "it is at work: a run is moved while it waits or is parked")
         else:
             found = fit(program, new, state, max(now_ms, state.now_ms))
-    mapped = tuple(sorted(found.body.get("states", {}).items()))
+    names = found.body.get("states", {})
+    mapped = tuple(sorted((was, names[was]) for was in names if state is not None and _stands_in(state, was)))
     return Verdict(summary.run_id, summary.status, summary.state, tuple(found.reasons), mapped), found, old, state
+
+
+def _stands_in(state: RunState, name: str) -> bool:
+    """Whether something of the run's own agent is in a state, or inside it."""
+    frames = [frame for frame in state.frames.values() if not frame.agent]
+    return any(name in (frame.state, *frame.region.split("/")[::2]) for frame in frames)
 
 
 def at_rest(state: RunState) -> bool:

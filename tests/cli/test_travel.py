@@ -233,6 +233,11 @@ def test_migrate_lists_a_verdict_per_run_and_moves_what_fits(jam: Jam, pay: Path
     assert "r1  waiting in review  moved" in said.out
     assert "moved to program" in jam("history", "r1").out
     (tmp_path / "other.jam").write_text(PAY.replace("version 1", "version 2").replace("review", "check"))
+    events = jam("history", "r1", "--format", "json").lines
+    for more in ((), ("--dry-run",)):
+        said = jam("migrate", "r1", "--to", "new.jam", *more)
+        assert (said.code, "is on it already" in said.out) == (0, True)
+    assert jam("history", "r1", "--format", "json").lines == events
     said = jam("migrate", "r2", "--to", "other.jam")
     assert said.code == 1
     assert "JAM802" in said.out

@@ -190,7 +190,8 @@ async def test_states_that_were_renamed_are_mapped(trip: Trip, state: str) -> No
     mapped = "  migrate from 1 { deciding -> asking  listening -> hearing  pause -> resting }\n  input n"
     verdict = trip.move(version(("  input n", mapped), text=text))
     assert verdict.moved, verdict
-    assert dict(verdict.mapped)["deciding"] == "asking"
+    named = {"deciding": "asking", "listening": "hearing", "pause": "resting"}
+    assert dict(verdict.mapped) == {name: new for name, new in named.items() if name == state}
     view = await trip.finish()
     assert (view.status, view.output) == ("completed", {"text": "b7 2"})
     assert replay(trip.store, "t").proven
