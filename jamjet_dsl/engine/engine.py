@@ -211,7 +211,7 @@ class Engine:
             except KeyConflict:
                 continue
             except JamError as error:
-                if error.code != "JAMR203" or if_exists != "attach":
+                if error.code != "JAMR203" or if_exists != "attach" or not self._exists(run_id):
                     raise
                 return await self._attach(run_id, drive)
             break
@@ -382,6 +382,12 @@ class Engine:
         self._check_open()
         if not self.drives:
             raise JamError("JAMR006", "this engine drives no runs", "make one without `drive=False`")
+
+    def _exists(self, run_id: str) -> bool:
+        """Whether there is such a run; the id of one that was pruned is taken all the same."""
+        with suppress(JamError):
+            return self.store.summary(run_id).run_id == run_id
+        return False
 
     async def _attach(self, run_id: str, drive: bool) -> Run:
         if drive:

@@ -53,6 +53,10 @@ def dumps(tree: Any) -> str:
     return "".join(_chunks(tree, 0))
 
 
+PRUNED_ID = "use another id: that of a run that was pruned is never used again"
+"""What to do where a new run was to get such an id: there is nothing to attach to."""
+
+
 def check_run_id(run_id: str) -> None:
     """Raises JamError JAMR207 for an id that a journal line, a file name or a terminal could not carry."""
     if not _RUN_ID.match(run_id) or any(0xD800 <= ord(c) <= 0xDFFF for c in run_id):

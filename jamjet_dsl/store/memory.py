@@ -25,7 +25,7 @@ from jamjet_dsl.ports import (
     Standing,
     Written,
 )
-from jamjet_dsl.store.chain import GENESIS, check_run_id, decode, encode, next_slot, seal, sealed_events
+from jamjet_dsl.store.chain import GENESIS, PRUNED_ID, check_run_id, decode, encode, next_slot, seal, sealed_events
 
 
 @dataclass(slots=True)
@@ -87,7 +87,7 @@ class MemoryStore:
             if run_id in self._runs:
                 raise JamError("JAMR203", f"the run {run_id} exists")
             if ("run", run_id) in self._gone:
-                raise JamError("JAMR203", f"{run_id} was the id of a run that was pruned")
+                raise JamError("JAMR203", f"{run_id} was the id of a run that was pruned", PRUNED_ID)
             definition = self._definition_of(first.body["source"])
             place = (run_id, first.body["agent"], definition, first.body["source"], stands.status, stands.state)
             summary = RunSummary(*place, (), first.at_ms, first.at_ms, 0, None, {}, "", first.body.get("parent"))

@@ -9,7 +9,7 @@ from zlib import crc32
 
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.ports import Batch, KeyConflict, KeyUse, Lease, Standing
-from jamjet_dsl.store.chain import GENESIS, Sealed, check_run_id, dumps, seal
+from jamjet_dsl.store.chain import GENESIS, PRUNED_ID, Sealed, check_run_id, dumps, seal
 from jamjet_dsl.store.checks import damaged, row_sum
 
 REBUILD = "`jam doctor --rebuild RUN` writes it anew from the journal; or restore the database from a backup"
@@ -157,9 +157,10 @@ def create(db: sqlite3.Connection, run_id: str, batch: Batch, owner: int | None,
     """
     check_run_id(run_id)
     taken = db.execute(_TAKEN, (run_id,)).fetchone()
+    if taken is not None and taken[0] == 1:
+        raise JamError("JAMR203", f"the run {run_id} exists")
     if taken is not None:
-        what = f"the run {run_id} exists" if taken[0] == 1 else f"{run_id} was the id of a run that was pruned"
-        raise JamError("JAMR203", what)
+        raise JamError("JAMR203", f"{run_id} was the id of a run that was pruned", PRUNED_ID)
     first, sealed = batch.drafts[0], seal(run_id, 0, GENESIS, batch.drafts)
     # The number is taken before the row is written, since it is part of the row's sum.
     last_run = int(db.execute(_LAST_RUN).fetchone()[0]) if seen.last_run is None else seen.last_run

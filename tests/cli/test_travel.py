@@ -261,3 +261,11 @@ def test_prune_deletes_what_has_ended_and_says_what(jam: Jam, paid: str, tmp_pat
     assert "1 run deleted" in said.err
     assert [row["run_id"] for row in jam("runs", "--format", "json").lines] == ["r2"]
     assert jam("run", "pay.jam", "--input", INPUT, "--id", "r1").code == 2
+
+
+def test_the_id_of_a_pruned_run_is_refused_also_to_attach_to(jam: Jam, paid: str) -> None:
+    assert jam("prune", "--keep", "0").code == 0
+    for more in ((), ("--if-exists", "attach"), ("--if-exists", "attach", "--detach")):
+        said = jam("run", "pay.jam", "--input", INPUT, "--id", paid, *more)
+        assert (said.code, "JAMR203" in said.err, "--if-exists" in said.err) == (2, True, False), said.err
+        assert "never used again" in said.err
