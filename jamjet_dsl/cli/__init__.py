@@ -123,7 +123,9 @@ def _run(args: list[str]) -> int:
         error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        # Where runs are driven an interruption is dealt with: one that comes here came before that.
+        command = next((arg for arg in args if arg in COMMANDS), "")
+        click.echo("interrupted before a run began" if command == "run" else "interrupted", err=True)
         code = 130
     except Unheard:
         raise

@@ -7,13 +7,14 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from jamjet_dsl.cli.common import (
     FAILED,
+    INTERRUPTED,
     OK,
     WAITS,
     database,
@@ -85,6 +86,9 @@ def run_command(
 ) -> int:
     """Start a run and drive it until it ends or waits. Ctrl-C leaves it resumable."""
     from jamjet_dsl.cli.text import load
+    from jamjet_dsl.engine.chance import new_id
+    from jamjet_dsl.kernel.inputs import started
+    from jamjet_dsl.kernel.program import Program
 
     path = program_file(split_agent(program)[0])
     value = read_json(given, "--input") if given is not None else {}
@@ -93,7 +97,10 @@ def run_command(
     compiled = load(program)
     if taken := first_taken(program, compiled):
         click.echo(click.style(f"note: {taken}", dim=True), err=True)
+    # What would be refused leaves no database behind.
+    started(Program.of(compiled.definition), value, None, "")
     db = database(ctx, path)
+    name = run_id or new_id()
     if form == "human":
         click.echo(click.style(f"db {db}", dim=True), err=True)
         if any(rule.kind == "redact" for rule in compiled.definition.agent.rules or ()):
@@ -106,7 +113,7 @@ def run_command(
             run = await jam.start(
                 compiled,
                 value,
-                id=run_id,
+                id=name,
                 principal=who or user(),
                 if_exists="attach" if if_exists == "attach" else "error",
                 drive=not detach,
@@ -115,7 +122,26 @@ def run_command(
                 return report(jam, jam.show(run.id), form, db, detached=True)
             return await follow(jam, run, form, db)
 
-    return drive(go(), db)
+    return drive(go(), db, lambda: _begun(db, name))
+
+
+def _begun(db: str, run_id: str) -> str:
+    """What is told of a run whose start was interrupted. Only the database knows whether it began."""
+    from jamjet_dsl.cli.words import jam
+    from jamjet_dsl.store.sqlite import SqliteStore
+
+    try:
+        store = SqliteStore(db, read_only=True) if os.path.exists(db) else None
+        try:
+            status = None if store is None else store.summary(run_id).status
+        finally:
+            if store is not None:
+                store.close()
+    except JamError:
+        status = None
+    if status is None:
+        return "interrupted before a run began"
+    return f"interrupted; the run {run_id} began, and nothing is lost: `{jam(db, f'resume {run_id}')}` goes on"
 
 
 def user() -> str:
@@ -203,9 +229,9 @@ async def engine_for(
         await engine.close(grace_ms)
 
 
-def drive(work: Coroutine[Any, Any, int], db: str) -> int:
+def drive(work: Coroutine[Any, Any, int], db: str, told: Callable[[], str] | None = None) -> int:
     """Run to the end. A first SIGTERM or Ctrl-C stops it: leases are given up, writes in flight are waited for. A
-    second one ends the process at once, whatever it does: everything stays resumable."""
+    second one ends the process at once, whatever it does: everything stays resumable. `told` is what is said then."""
     from jamjet_dsl.engine.collector import calm
 
     calm()
@@ -226,13 +252,21 @@ def drive(work: Coroutine[Any, Any, int], db: str) -> int:
         try:
             return await task
         except asyncio.CancelledError:
-            from jamjet_dsl.cli.words import jam
-
-            again = jam(db, "resume --all")
-            click.echo(f"interrupted; nothing is lost: `{again}` goes on from the last checkpoint", err=True)
+            click.echo((told or resumable)(), err=True)
             return WAITS
 
-    return asyncio.run(guarded())
+    def resumable() -> str:
+        from jamjet_dsl.cli.words import jam
+
+        return f"interrupted; nothing is lost: `{jam(db, 'resume --all')}` goes on from the last checkpoint"
+
+    try:
+        return asyncio.run(guarded())
+    except KeyboardInterrupt:
+        # Before the loop takes signals, and after it does.
+        work.close()
+        click.echo((told or resumable)(), err=True)
+        return INTERRUPTED
 
 
 async def follow(jam: Engine, run: Run, form: str, db: str, since_ms: int = 0) -> int:

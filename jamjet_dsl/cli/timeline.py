@@ -58,7 +58,7 @@ class Timeline:
         path = _path(event.body)
         if event.kind in ("begun", "closed"):
             path = path.rpartition("/")[0].rpartition("/")[0]
-        inside = _INDENT * _depth(path) + (f"{self._name(path)}: " if path else "")
+        inside = _INDENT * _depth(path) + (f"{self._place(path)}: " if path else "")
         return f"{event.seq:>4}  {ago(event.at_ms - self._started):>7}  {inside}{said}"
 
     def _said(self, event: Event) -> str:
@@ -100,6 +100,12 @@ class Timeline:
         key = path.rpartition("/")[2]
         what = "undo" if self._frames.get(path, ("", ""))[1].startswith("undo ") else "item"
         return f"{what} {int(key) + 1}" if key.isdecimal() else key
+
+    def _place(self, path: str) -> str:
+        """A frame with those around it, since several are told by turns: `item 3 › left`."""
+        parts = path.split("/")
+        around = ["/".join(parts[: end + 1]) for end in range(1, len(parts), 2)]
+        return " › ".join(self._name(frame) for frame in around)
 
     # ---- what it remembers
 

@@ -99,7 +99,7 @@ def succeeded(
     """An effect gave `value` (JSON or Python values, not validated yet). `messages` are what a model's provider
     wants kept in the conversation (journal form)."""
     if not is_open(state, command.id):
-        return "late", {"cmd": command.id, "result": _shown(value), "duration_ms": duration_ms}
+        return "late", {**_named(command), "result": _shown(value), "duration_ms": duration_ms}
     if isinstance(command, Call) and command.does == "confirm":
         return _probed(program, state, command, value, usage)
     problems: list[str] = []
@@ -155,7 +155,7 @@ def failed(
     if error not in STANDARD and error not in raises:
         message, error = f"{error}: {message}", "Crashed"
     if not is_open(state, command.id):
-        return "late", {"cmd": command.id, "error": error, "message": message, "duration_ms": duration_ms}
+        return "late", {**_named(command), "error": error, "message": message, "duration_ms": duration_ms}
     if not sent or error in NOT_SENT:
         usage = usage or NOTHING_USED
     if isinstance(command, Call) and command.does == "confirm":
@@ -183,6 +183,11 @@ def _tells(state: RunState, command: Call | Think, own: bool) -> bool:
     only: where an earlier one under the same key may have happened, nothing but the tool's own answer does."""
     earlier = state.frames[frame_of(command.id)].error
     return own or earlier is None or bool(earlier["definite"])
+
+
+def _named(command: Call | Think) -> dict[str, Json]:
+    """A free read has left no intent to take the name of its tool from."""
+    return {"cmd": command.id, "tool": command.tool} if isinstance(command, Call) else {"cmd": command.id}
 
 
 def _usage(usage: Mapping[str, Json] | None) -> dict[str, Json]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -294,3 +296,43 @@ def test_what_a_commit_is_worth_is_told_by_who_commits(jam: Jam, pay: Path, tmp_
     assert [row["durability"] for row in jam("runs", "--format", "json").lines] == [None, "normal"]
     assert jam("show", "r2", "--format", "json").json["durability"] == "normal"
     assert ", durability normal" in jam("show", "r2").out
+
+
+def test_an_input_that_does_not_fit_leaves_no_database_behind(jam: Jam, pay: Path, tmp_path: Path) -> None:
+    said = jam("run", "pay.jam", "--input", '{"to": 7}')
+    assert (said.code, "JAMR301" in said.err, "db jam.db" in said.err) == (2, True, False)
+    assert not (tmp_path / "jam.db").exists()
+
+
+@pytest.mark.parametrize("where", ["jamjet_dsl.cli.text.load", "jamjet_dsl.cli.run.database"])
+def test_an_interruption_before_a_run_began_says_so(
+    jam: Jam, pay: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def interrupted(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, interrupted)
+    said = jam("run", "pay.jam", "--input", '{"to": "Ada", "amount": "5.00 USD"}', "--id", "r1")
+    assert (said.code, said.err.lstrip()) == (130, "interrupted before a run began\n")
+
+
+@pytest.mark.parametrize(
+    ("after", "told"),
+    [(False, "interrupted before a run began\n"), (True, "the run r1 began, and nothing is lost: `jam resume r1`")],
+)
+def test_an_interruption_around_the_start_says_whether_the_run_began(
+    jam: Jam, pay: Path, monkeypatch: pytest.MonkeyPatch, after: bool, told: str
+) -> None:
+    from jamjet_dsl.engine.engine import Engine
+
+    start = Engine.start
+
+    async def interrupted(*args: Any, **more: Any) -> Any:
+        if after:
+            await start(*args, **more)
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(Engine, "start", interrupted)
+    said = jam("run", "pay.jam", "--input", '{"to": "Ada", "amount": "5.00 USD"}', "--id", "r1")
+    assert said.code == 4
+    assert told in said.err

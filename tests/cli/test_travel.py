@@ -269,3 +269,42 @@ def test_the_id_of_a_pruned_run_is_refused_also_to_attach_to(jam: Jam, paid: str
         said = jam("run", "pay.jam", "--input", INPUT, "--id", paid, *more)
         assert (said.code, "JAMR203" in said.err, "--if-exists" in said.err) == (2, True, False), said.err
         assert "never used again" in said.err
+
+
+def test_history_says_of_every_line_inside_which_item_and_branch_it_is_of(jam: Jam, tmp_path: Path) -> None:
+    """Two items at once are told by turns, and the outcome of a branch that nobody waited for comes last."""
+    (tmp_path / "t.py").write_text(
+        "import time\n\ndef look(s):\n    if s.endswith('slow'):\n        time.sleep(0.3)\n    return s\n"
+    )
+    (tmp_path / "a.jam").write_text("""
+tool look(s: string) -> string { via python "t:look"  effect reads  timeout 5s }
+agent all version 1 {
+  policy { allow look }
+  on error any -> bad
+  start state go { each name in ["x", "y"], 2 at once { run one(name) as o } as results  -> rest }
+  state rest { wait 1s  -> good }
+  final good {}
+  failed bad {}
+}
+agent one version 1 {
+  input name: string
+  policy { allow look }
+  on error any -> bad
+  start parallel two {
+    branch fast as a { call look(name + " fast") }
+    branch slow as b { call look(name + " slow") }
+    join any
+    on join -> good
+  }
+  final good {}
+  failed bad {}
+}
+""")
+    assert jam("run", "a.jam:all", "--id", "r1").code == 0
+    told = jam("history", "r1").out
+    for number, name in ((1, "x"), (2, "y")):
+        assert f"item {number} › one › fast: ✓ look: {name} fast" in told, told
+        assert f"item {number} › one › slow: a late outcome of look: {name} slow" in told, told
+    inside = [line for line in told.splitlines() if "│" in line]
+    assert len(inside) > 10
+    assert all("item 1" in line or "item 2" in line for line in inside), told
