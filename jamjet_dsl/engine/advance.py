@@ -92,7 +92,7 @@ def advance(
         if program.redacts and step.drafts:
             folded = kernel_draft.Draft(folded.state)
         new = step.state = folded.state
-        at_ms = now_ms if now_ms > new.now_ms else new.now_ms
+        at_ms = max(now_ms, new.now_ms)
         step.drafts.append(Draft(at_ms, kind, body))
         fold_into(program, folded, new.seq + 1, at_ms, kind, body)
         if program.redacts:
