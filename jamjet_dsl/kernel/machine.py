@@ -294,7 +294,7 @@ def _confirming(program: Program, state: RunState, frame: Frame) -> Command:
         question = confirm(program, state, frame)
         if question is not None:
             return question
-    if frame.call is not None and frame.call["key"] is not None and state.diverted is None:
+    if frame.call is not None and frame.call["key"] is not None:
         return Record("recovered", {"cmd": cmd, "how": "key", "usage": reserve_body(intent.reserve)})
     return Record("in_doubt", {"cmd": cmd, "why": "the process ended before its outcome was known"})
 
@@ -405,9 +405,9 @@ def _resolving(program: Program, state: RunState, frame: Frame) -> list[Command]
     """A write in flight is waited for; one that failed indefinitely is resolved, without further attempts."""
     if frame.phase == "leave" and is_indefinite(program, frame):
         return [resolve(program, state, frame, "it failed while the run was to be stopped")]
-    if frame.phase == "confirm" and state.intents[action_id(frame)].unsettled == "unknown":
-        why = "the process ended before its outcome was known"  # `confirm` was asked, and need not be asked again
-        return [Record("in_doubt", {"cmd": action_id(frame), "why": why})]
+    if frame.phase == "confirm":
+        # Not under its key: that would be a further attempt. `confirm` that was asked need not be asked again.
+        return [resolve(program, state, frame, "the process ended before its outcome was known")]
     if frame.phase in ("enter", "backoff"):
         return [resolve(program, state, frame, "it was not tried again because the run was to be stopped")]
     here = program.state(frame)

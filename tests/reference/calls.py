@@ -40,18 +40,18 @@ class Calling(Frame):
             call = self.frozen or (self.prompt if isinstance(action, ast.ThinkAction) else self.prepare)(action)
             if call is None:
                 return Outcome("denied", error="Denied")
+            full = self.agent.fits(call, self.spare)
+            if maybe and (self.stopping or isinstance(full, Agent)):
+                return (yield from self.resolve(call)) or Outcome("failed", error=error)
+            if isinstance(full, Agent):
+                if self.spare:
+                    return Outcome("failed", error="Exceeded")
+                full.exceed()
+            if not (yield BEGIN if full else IDLE):
+                continue
             if self.run.keys.get((call.name, call.key), call.args) != call.args:
-                outcome, self.at = Outcome("failed", error="InvalidInput"), self.run.now  # §3.7
+                outcome, self.at = Outcome("failed", error="InvalidInput"), self.run.now  # §3.7: as it would begin
             else:
-                full = self.agent.fits(call, self.spare)
-                if maybe and (self.stopping or isinstance(full, Agent)):
-                    return (yield from self.resolve(call)) or Outcome("failed", error=error)
-                if isinstance(full, Agent):
-                    if self.spare:
-                        return Outcome("failed", error="Exceeded")
-                    full.exceed()
-                if not (yield BEGIN if full else IDLE):
-                    continue
                 self.frozen = call
                 outcome = yield from self.attempted(call)
             if outcome.kind == "recovered":

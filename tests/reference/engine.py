@@ -20,7 +20,7 @@ from jamjet_dsl.kernel.scalars import Duration, Money, Timestamp
 from jamjet_dsl.kernel.values import from_journal
 from jamjet_dsl.ports import Draft
 from tests.reference.expressions import Quantity
-from tests.reference.world import Landing, Outside, World
+from tests.reference.world import Landing, Outside, World, called
 
 NOTHING = {"tokens_in": 0, "tokens_out": 0, "cost": None}
 
@@ -253,10 +253,10 @@ def seen(played: Played) -> dict[str, Any]:
         if draft.kind == "started":
             path[""] = [played.program.agent.body.start]
         elif draft.kind == "begun":
-            path[body["frame"]] = [body["state"]] if body.get("state") else []
+            path[called(body["frame"])] = [body["state"]] if body.get("state") else []
         elif draft.kind == "moved":
-            path[body["frame"]].append(body["to"])
-    alive = sorted(f"{f.path}:{f.state}" for f in state.frames.values() if f.phase != "ended")
+            path[called(body["frame"])].append(body["to"])
+    alive = sorted(f"{called(f.path)}:{f.state}" for f in state.frames.values() if f.phase != "ended")
     return {
         "status": "parked"
         if state.parked is not None
@@ -269,8 +269,12 @@ def seen(played: Played) -> dict[str, Any]:
         "steps": state.spent.steps,
         "tokens": state.spent.tokens,
         "cost": Decimal(state.spent.cost.split()[0]),
-        "performed": sorted(played.performed, key=lambda call: call[:2]),
-        "denied": sorted((frame_of(e.body["cmd"]), e.body["tool"]) for e in played.journal if e.kind == "denied"),
+        "performed": sorted(
+            ((at, called(cmd), *rest) for at, cmd, *rest in played.performed), key=lambda call: call[:2]
+        ),
+        "denied": sorted(
+            (called(frame_of(e.body["cmd"])), e.body["tool"]) for e in played.journal if e.kind == "denied"
+        ),
         "emitted": [
             (e.body["message"], {k: plain(from_journal(v)) for k, v in e.body["args"].items()})
             for e in played.journal

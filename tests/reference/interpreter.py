@@ -26,7 +26,7 @@ from tests.reference.calls import INDEFINITE
 from tests.reference.expressions import Names, NoValue
 from tests.reference.frames import BEGIN, DECIDED, Closed, Doubt, Frame, Outcome, Steps, Undo, states_of
 from tests.reference.reading import FOREVER, Call, clauses, params, read, total, type_text
-from tests.reference.world import Landing, World
+from tests.reference.world import Landing, World, called
 
 NOT_SENT = {"InvalidInput", "RateLimited", "Unavailable"}
 
@@ -207,7 +207,7 @@ def seen(run: Run) -> dict[str, Any]:
     """What is compared, of the reference's run."""
     path: dict[str, list[str]] = {}
     for frame, state in run.trace:
-        path.setdefault(frame, []).append(state)
+        path.setdefault(called(frame), []).append(state)
     used = run.main.used
     return {
         "status": run.status or ("parked" if run.parked is not None else "open"),
@@ -217,8 +217,8 @@ def seen(run: Run) -> dict[str, Any]:
         "steps": used["steps"],
         "tokens": used["tokens"],
         "cost": Decimal(used["cost"]),
-        "performed": sorted(run.performed, key=lambda call: call[:2]),
-        "denied": sorted(run.denied),
+        "performed": sorted(((at, called(cmd), *rest) for at, cmd, *rest in run.performed), key=lambda call: call[:2]),
+        "denied": sorted((called(frame), tool) for frame, tool in run.denied),
         "emitted": run.emitted,
-        "where": [] if run.status else sorted(f"{f.path}:{f.here}" for f in run.frames.values() if not f.over),
+        "where": [] if run.status else sorted(f"{called(f.path)}:{f.here}" for f in run.frames.values() if not f.over),
     }

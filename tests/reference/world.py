@@ -7,11 +7,18 @@ so both sides see the same world, and so does a run that was killed and taken ov
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 ERRORS = ("Timeout", "Disconnected", "Crashed", "RateLimited", "Unavailable", "InvalidInput", "Mine")
 _LONGEST = 40_000
+
+
+def called(path: str) -> str:
+    """What a frame of `finally` is called without the attempt at which its agent ended: a crash may have taken attempts
+    that the reference never makes."""
+    return re.sub(r"(@\d+)\.\d+(/finally)", r"\1\2", path)
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class World:
     """The errors that happen; the last one only to tools that raise it."""
 
     def _chance(self, key: str) -> random.Random:
-        return random.Random(f"{self.seed} {key}")
+        return random.Random(f"{self.seed} {called(key)}")
 
     def lands(self, key: str, type_: str, raises: bool) -> Landing:
         """What comes of the effect `key` (frame, visit, attempt), whose result has this type."""
