@@ -103,22 +103,13 @@ def succeeded(
     if isinstance(command, Call) and command.does == "confirm":
         return _probed(program, state, command, value, usage)
     problems: list[str] = []
-    callee = program.callee(command.tool) if isinstance(command, Call) else None
-    quick = None if callee is None else callee.result
-    result = MISS if quick is None else quick(value)
-    if result is MISS:
-        type_ = command.result_type if isinstance(command, Think) else program.defn.tools[command.tool].result
-        # A tool without a result gives null.
-        result = None if type_ is None else to_journal(from_public(value, type_, program.defn, "", problems))
+    result = _read(program, command, value, problems)
     if problems:
         text = "; ".join(problems[:20])
         return failed(program, state, command, "InvalidOutput", text, usage=usage, duration_ms=duration_ms)
     if isinstance(command, Call) and command.does == "fact":
         return "fact", {**_fact(state, command), "result": result, **_usage(usage)}
-    body: dict[str, Json] = {"cmd": command.id, "result": result}
-    if usage is not None:
-        body["usage"] = dict(usage)
-    body["duration_ms"] = duration_ms
+    body: dict[str, Json] = {"cmd": command.id, "result": result, **_usage(usage), "duration_ms": duration_ms}
     if isinstance(command, Think):
         intent = state.intents.get(command.id)
         if intent is not None and intent.body.get("untrusted"):
@@ -183,6 +174,18 @@ def _tells(state: RunState, command: Call | Think, own: bool) -> bool:
     only: where an earlier one under the same key may have happened, nothing but the tool's own answer does."""
     earlier = state.frames[frame_of(command.id)].error
     return own or earlier is None or bool(earlier["definite"])
+
+
+def _read(program: Program, command: Call | Think, value: object, problems: list[str]) -> Json:
+    """The value as the declared type has it, in journal form. A tool without a result gives null."""
+    if isinstance(command, Call):
+        callee = program.callee(command.tool)
+        if callee.result is not None and (result := callee.result(value)) is not MISS:
+            return result
+        type_ = callee.tool.result
+    else:
+        type_ = command.result_type
+    return None if type_ is None else to_journal(from_public(value, type_, program.defn, "", problems))
 
 
 def _named(command: Call | Think) -> dict[str, Json]:

@@ -96,7 +96,7 @@ def _fault(frame: Frame, message: str, where: str) -> Record:
     """An expression failed. The first time its handler is looked for; a handler that fails itself parks the run."""
     if frame.fault is not None:
         reason = f"{where} failed while an error was handled: {message}"
-        return _unhandled_doubt(frame, reason) if _doubted(frame) else parked(frame, reason, ["retry", "cancel"])
+        return _unhandled_doubt(frame, reason) if doubted(frame) else parked(frame, reason, ["retry", "cancel"])
     return fault(frame, EVALUATION, message, where)
 
 
@@ -230,13 +230,13 @@ def _on_error(program: Program, state: RunState, frame: Frame, error: str, text:
             way = Way(program, state, frame)
             way.take_outcome()
             return take(program, state, frame, edge, way)
-    if frame.region and not _doubted(frame):
+    if frame.region and not doubted(frame):
         return closed(frame, "failed", error=error, message=text)
     for index, handler in enumerate(() if frame.region else program.plan(frame).handlers.get("error", ())):
         # A state that is itself the handler must not be its own way out: that would turn for ever.
         if (error in handler.errors or "any" in handler.errors) and handler.target != frame.state:
             return _by_handler(program, state, frame, f"agent on error#{index}", handler)
-    if _doubted(frame):
+    if doubted(frame):
         # What failed is the handling of the doubt, and that is what it was: it never becomes an ordinary error (§10.5).
         return _unhandled_doubt(frame, f"{error}: {text}")
     return parked(frame, f"{error}: {text}", ["retry", "cancel"], action_id(frame))
@@ -268,8 +268,8 @@ def _unhandled_denial(frame: Frame) -> Record:
     return parked(frame, reason, ["retry", "cancel"], action_id(frame))
 
 
-def _doubted(frame: Frame) -> bool:
-    """Whether it is not known if the frame's call happened."""
+def doubted(frame: Frame) -> bool:
+    """Whether it is not known if the frame's call happened: money that may be gone comes first."""
     return frame.outcome is not None and frame.outcome["kind"] == "in_doubt"
 
 

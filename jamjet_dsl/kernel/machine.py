@@ -16,7 +16,7 @@ from jamjet_dsl.kernel.budget import caps_at, out_of_steps, overdue, spares, use
 from jamjet_dsl.kernel.calls import confirm, enter_call
 from jamjet_dsl.kernel.fold import apply
 from jamjet_dsl.kernel.ids import action_id, timer_id
-from jamjet_dsl.kernel.leave import is_indefinite, leave, resolve
+from jamjet_dsl.kernel.leave import doubted, is_indefinite, leave, resolve
 from jamjet_dsl.kernel.model import (
     ENDED,
     Await,
@@ -190,7 +190,7 @@ def _stopping(program: Program, state: RunState, frame: Frame) -> list[Command]:
     """A frame that is not wanted any more: a write in flight is waited for, and what may have happened is resolved."""
     if open_write(program, state, frame):
         return _resolving(program, state, frame)
-    if _in_doubt(frame) and state.diverted != "cancel":
+    if doubted(frame) and state.diverted != "cancel":
         return leave(program, state, frame)
     if frame.kind == UNDO and frame.phase == "leave" and frame.outcome is not None and frame.outcome["kind"] == "ok":
         return leave(program, state, frame)  # what was taken back must not be taken back again
@@ -345,7 +345,7 @@ def _exceeded(program: Program, state: RunState, frame: Frame) -> list[Command]:
     """The budget is used up: to where it says, as soon as no write is in flight."""
     if open_write(program, state, frame):
         return _resolving(program, state, frame)
-    if _in_doubt(frame):
+    if doubted(frame):
         return leave(program, state, frame)
     budget = program.plan(frame).agent.budget
     target = budget.exceeded if budget is not None else None
@@ -413,11 +413,6 @@ def _resolving(program: Program, state: RunState, frame: Frame) -> list[Command]
     here = program.state(frame)
     assert isinstance(here, d.State)
     return _phase(program, state, frame, here)
-
-
-def _in_doubt(frame: Frame) -> bool:
-    """Money that may be gone comes first: `on in_doubt`, or a person."""
-    return frame.phase == "leave" and frame.outcome is not None and frame.outcome["kind"] == "in_doubt"
 
 
 def _divert(program: Program, state: RunState, frame: Frame, edge: str, target: str) -> Record:

@@ -270,9 +270,9 @@ def settled(program: Program, draft: Draft, body: dict[str, Json]) -> None:
 def close_visit(program: Program, draft: Draft, frame: Frame) -> None:
     """The frame leaves its state: what it had open there is closed. What is in doubt stays."""
     new, outcome = draft.state, frame.outcome
-    if outcome is None:
+    if outcome is None:  # an outcome has closed what the visit waited for as it came
         if frame.phase not in _WITHOUT_TIMERS:
-            _close_waits(draft, frame)  # an outcome has done so already
+            _close_waits(draft, frame)
     elif outcome["kind"] == "failed":
         tool = frame.call["tool"] if frame.call is not None else outcome.get("tool")
         if tool is not None:

@@ -19,6 +19,7 @@ from jamjet_dsl.kernel.machine import decide, next_wake
 from jamjet_dsl.kernel.model import Await
 from tests.kernel.driver import NOTHING, Driver, Fails, Result
 from tests.kernel.explore import Explorer
+from tests.kernel.source import cancel, retry, settle
 
 TOOLS = """language 1
 tool look(q: string) -> string { effect reads  raises Gone }
@@ -45,21 +46,6 @@ def compiled(body: str, agent: str) -> Definition:
 def begun(body: str, agent: str = "a") -> Driver:
     """A run of the agent whose first effects are in flight."""
     return Driver(compiled(body, agent)).start({}).begin()
-
-
-def cancel(run: Driver, now: bool = False) -> Driver:
-    run.append(*inputs.cancelling(run.program, run.state, "op", "", now))
-    return run.begin()
-
-
-def settle(run: Driver, happened: bool, result: Any = None, cmd: str | None = None) -> Driver:
-    run.append(*inputs.settle(run.program, run.state, happened, result, "op", "", cmd))
-    return run.begin()
-
-
-def retry(run: Driver) -> Driver:
-    run.append(*inputs.retry(run.program, run.state, "op", ""))
-    return run.begin()
 
 
 def answer(run: Driver, state: str, option: str, form: dict[str, Any] | None = None) -> Driver:
