@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 
-from bench.durable.job import MARK
+from bench.durable.job import MARK, SLICE, timed
 from jamjet_dsl import compile_text
 from jamjet_dsl.engine.advance import advance
 from jamjet_dsl.engine.chance import SystemChance
+from jamjet_dsl.engine.collector import calm
 from jamjet_dsl.kernel import inputs
 from jamjet_dsl.kernel.machine import apply, decide, initial
 from jamjet_dsl.kernel.model import ENDED, Call, Event, Record, RunState
@@ -35,14 +35,12 @@ agent flip {
   budget { steps 10000000  time 7d  exceeded -> over }
 """
 TAIL = "  failed over { n = n }\n}\n"
-LENGTH = 500
-"""States of the line."""
 SETS = (
     "".join(
         f"  {'' if n else 'start '}state s{n} {{ set n = n + 1  when n <= goal -> s{n + 1}  otherwise -> over }}\n"
-        for n in range(LENGTH)
+        for n in range(SLICE)
     )
-    + f"  final s{LENGTH} {{ n = n }}\n"
+    + f"  final s{SLICE} {{ n = n }}\n"
 )
 TOOL = "tool inc(n: int) -> int { effect reads }\n"
 CALLS = """
@@ -121,15 +119,13 @@ def main() -> None:
     }
     text, run = jobs[options.job]
     program = Program.of(compile_text(text).definition)
-    run(program, LENGTH)
-    turns = max(options.events // LENGTH, 1)
-    begun = time.perf_counter()
-    for _ in range(turns):
-        state = run(program, LENGTH)
-        if state.vars["n"] != LENGTH or state.status != "completed":
-            raise SystemExit(f"the run counted to {state.vars['n']} instead of {LENGTH}")
-    took = time.perf_counter() - begun
-    print(MARK + json.dumps({"rate": LENGTH * turns / took}), flush=True)
+    calm()
+
+    def fire(events: int) -> int:
+        state = run(program, events)
+        return int(state.vars["n"]) if state.status == "completed" else 0
+
+    print(MARK + json.dumps(timed(fire, options.events)), flush=True)
 
 
 if __name__ == "__main__":
