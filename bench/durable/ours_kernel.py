@@ -13,7 +13,7 @@ import argparse
 import json
 from collections.abc import Callable
 
-from bench.durable.job import MARK, SLICE, timed
+from bench.durable.job import MARK, timed
 from jamjet_dsl import compile_text
 from jamjet_dsl.engine.advance import advance
 from jamjet_dsl.engine.chance import SystemChance
@@ -35,12 +35,14 @@ agent flip {
   budget { steps 10000000  time 7d  exceeded -> over }
 """
 TAIL = "  failed over { n = n }\n}\n"
+LENGTH = 100
+"""States of the line: as many as a large program has."""
 SETS = (
     "".join(
         f"  {'' if n else 'start '}state s{n} {{ set n = n + 1  when n <= goal -> s{n + 1}  otherwise -> over }}\n"
-        for n in range(SLICE)
+        for n in range(LENGTH)
     )
-    + f"  final s{SLICE} {{ n = n }}\n"
+    + f"  final s{LENGTH} {{ n = n }}\n"
 )
 TOOL = "tool inc(n: int) -> int { effect reads }\n"
 CALLS = """
@@ -122,8 +124,11 @@ def main() -> None:
     calm()
 
     def fire(events: int) -> int:
-        state = run(program, events)
-        return int(state.vars["n"]) if state.status == "completed" else 0
+        made = 0
+        for _ in range(events // LENGTH):
+            state = run(program, LENGTH)
+            made += int(state.vars["n"]) if state.status == "completed" else 0
+        return made
 
     print(MARK + json.dumps(timed(fire, options.events)), flush=True)
 
