@@ -148,7 +148,7 @@ class Flights:
                 slot = self._slot(command, now)
         flight = self._flying[command.id] = Flight(command, now, deadline, blocking)
         self.wanted += 1
-        flight.task = asyncio.get_running_loop().create_task(self._fly(flight, slot))
+        flight.task = asyncio.get_running_loop().create_task(self._fly(flight, slot), name=command.id)
 
     def keep_only(self, wanted: Container[str]) -> None:
         """Give up all that are not `wanted` any more."""

@@ -180,7 +180,8 @@ def _first(
     args: dict[str, Any],
     flags: Mapping[str, frozenset[str]],
 ) -> list[Command]:
-    callee, grants = program.callee(tool), list[Grant]()
+    callee = program.callee(tool)
+    grants: list[Grant] = []
     if isinstance(action, d.CallApproved):
         own = _grant(state, frame, action)
         assert own is not None

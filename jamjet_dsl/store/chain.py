@@ -36,24 +36,19 @@ Sealed: TypeAlias = tuple[int, int, str, str, str]
 event becomes one."""
 
 
-def json_bytes(tree: Any) -> bytes:
-    """Compact JSON of a tree, in UTF-8. Raises one of `_UNSTORABLE`.
+def dumps(tree: Any) -> str:
+    """Compact JSON text of a tree. Raises one of `_UNSTORABLE`.
 
-    The quick serializer gives the same bytes as the standard library for what both take; it knows fewer levels, and
+    The quick serializer gives the same text as the standard library for what both take; it knows fewer levels, and
     takes numbers that are none.
     """
     try:
-        data = to_json(tree)
+        text = to_json(tree).decode()
     except ValueError:
-        data = b""
-    if not data or b"NaN" in data or b"Infinity" in data:
-        return json.dumps(tree, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    return data
-
-
-def dumps(tree: Any) -> str:
-    """Compact JSON text of a tree."""
-    return json_bytes(tree).decode()
+        text = ""
+    if not text or "NaN" in text or "Infinity" in text:
+        return json.dumps(tree, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text
 
 
 def loads(data: str | bytes) -> Any:
@@ -77,7 +72,7 @@ def check_run_id(run_id: str) -> None:
 def encode(body: dict[str, Any]) -> bytes:
     """The bytes of a body that are stored. Raises JamError JAMR003 (too large) or JAMR302 (not storable)."""
     try:
-        data = json_bytes(body)
+        data = dumps(body).encode()
     except _UNSTORABLE as error:
         raise _not_storable(error) from error
     _check_size(data)
@@ -123,13 +118,14 @@ def seal(run_id: str, last_seq: int, prev_hash: str, drafts: Sequence[Draft]) ->
         _check_kind(kind)
         last_seq += 1
         try:
-            data = json_bytes(body)
+            text = dumps(body)
+            data = f"jam1\n{run_id}\n{last_seq}\n{at_ms}\n{kind}\n{prev_hash}\n{text}".encode()
         except _UNSTORABLE as error:
             raise _not_storable(error) from error
         if len(data) > MAX_BODY_BYTES:
-            _check_size(data)
-        prev_hash = sha256(f"jam1\n{run_id}\n{last_seq}\n{at_ms}\n{kind}\n{prev_hash}\n".encode() + data).hexdigest()
-        sealed.append((last_seq, at_ms, kind, data.decode(), prev_hash))
+            _check_size(text.encode())
+        prev_hash = sha256(data).hexdigest()
+        sealed.append((last_seq, at_ms, kind, text, prev_hash))
     return sealed
 
 

@@ -30,11 +30,12 @@ _COLUMNS = 6
 _SIZES = (128, 64, 32, 16, 8, 7, 6, 5, 4, 3, 2, 1)
 _EVENTS = {
     size: "INSERT INTO events (run, seq, at_ms, kind, body, hash) VALUES "
-    + ", ".join(["(?, ?, ?, ?, CAST(? AS BLOB), ?)"] * size)
+    + ", ".join(["(?, ?, ?, ?, CAST(? AS BLOB), nullif(?, ''))"] * size)
     for size in _SIZES
 }
 """By how many events. A statement for many costs less than as many statements; the largest has fewer than the 999
-parameters that every SQLite takes."""
+parameters that every SQLite takes. Parameters are text, numbers and bytearrays: for any other, bytes and None among
+them, Python's module looks for an adapter each time, and that costs as much as hashing an event."""
 _RUN = (
     "SELECT run, run_id, token, last_seq, head, program, agent, parent, status, state, waiting_for, spent, wake_at_ms,"
     " created_ms, updated_ms, sum FROM runs WHERE run_id = ?"
@@ -236,9 +237,9 @@ def _after(place: Place, token: int, sealed: list[Sealed], standing: Standing) -
     run = place.run
     events: list[Any] = []
     for seq, at_ms, kind, body, _ in sealed:
-        events += (run, seq, at_ms, kind, body, None)
+        events += (run, seq, at_ms, kind, body, "")
     last_seq, updated_ms, _, _, own = sealed[-1]
-    events[-1] = bytes.fromhex(own)
+    events[-1] = bytearray.fromhex(own)
     questions = frozenset(standing.questions) if standing.questions else _NONE
     return Head(place, token, last_seq, own, Stands.of(standing), updated_ms, questions), events
 
@@ -247,8 +248,8 @@ def update(head: Head, after: Head, batch: Batch) -> tuple[str, tuple[Any, ...]]
     """The guarded update of the run's row from `head` to `after`: it changes one row, or none if the row is another."""
     place, token, last_seq, own, old, _, _ = head
     new = after.stands
-    hot = (after.last_seq, bytes.fromhex(after.hash), new.state, new.spent, after.updated_ms, after.sum)
-    guard = (place.run, token, last_seq, bytes.fromhex(own))
+    hot = (after.last_seq, bytearray.fromhex(after.hash), new.state, new.spent, after.updated_ms, after.sum)
+    guard = (place.run, token, last_seq, bytearray.fromhex(own))
     if (
         batch.consumed
         or batch.release
@@ -261,7 +262,7 @@ def update(head: Head, after: Head, batch: Batch) -> tuple[str, tuple[Any, ...]]
 
 
 def insert_events(db: sqlite3.Connection, values: list[Any]) -> None:
-    """Write events: for each of them run, seq, at_ms, kind, text of the body, and the hash or None."""
+    """Write events: for each of them run, seq, at_ms, kind, text of the body, and the hash or ""."""
     start, left = 0, len(values) // _COLUMNS
     while left:
         size = next(size for size in _SIZES if size <= left)
