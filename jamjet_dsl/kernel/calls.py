@@ -223,7 +223,7 @@ def _first(
         if reserve.cost is not None:
             intent["reserve"] = reserve_body(reserve)
     command = _command(program, state, frame, action, tool, args, key, intent)
-    if not grants and not reserve.cost and program.is_settled(action, tool):
+    if not reserve.cost and program.is_settled(action, tool):
         frame.made = command
     return [command]
 

@@ -163,7 +163,7 @@ class _Reader:
                 return self.proposal(data, type.kind, path, depth)
             case "any" | "conversation" | "file":
                 value = self.free(data, path, depth)
-                if type.kind == "conversation" and not isinstance(value, list):
+                if type.kind == "conversation" and not isinstance(value, list) and value is not INVALID:
                     return self.expected(path, "a list of messages", data)
                 return value
             case _:
@@ -242,7 +242,7 @@ class _Reader:
                 money = data
             elif isinstance(data, str):
                 money = parse_money(data, type.currency)
-            elif type.currency and isinstance(data, (int, float, Decimal)) and not isinstance(data, bool):
+            elif isinstance(data, (int, float, Decimal)) and not isinstance(data, bool):
                 money = parse_money(str(Decimal(str(data)).__format__("f")), type.currency)
             elif isinstance(data, Mapping) and set(data) == {"amount", "currency"}:
                 money = parse_money(f"{data['amount']} {data['currency']}")
@@ -298,7 +298,8 @@ class _Reader:
             return self.expected(_join(path, "tool"), "the name of a tool", data.get("tool"))
         args = self.free(data.get("args", {}), _join(path, "args"), depth + 1)
         if not isinstance(args, dict):
-            return self.expected(_join(path, "args"), "an object", data.get("args"))
+            # What has a problem within it has been named, and is no problem of its shape.
+            return args if args is INVALID else self.expected(_join(path, "args"), "an object", data.get("args"))
         return {"tool": data["tool"], "args": args}
 
     def free(self, data: object, path: str, depth: int) -> object:

@@ -39,7 +39,7 @@ def fold_into(program: Program, draft: Draft, seq: int, at_ms: int, kind: str, b
     """Folds one more event into a draft. Raises KeyError for a kind of event that this version does not know."""
     new = draft.state
     new.seq = seq
-    if at_ms > new.now_ms or kind == "resumed":
+    if at_ms > new.now_ms:
         _pass_time(draft, at_ms, kind, body)
     _FOLDS[kind](program, draft, body)
     if new.frames:
@@ -50,18 +50,17 @@ def _pass_time(draft: Draft, at_ms: int, kind: str, body: Body) -> None:
     """Moves the clock on. Time waiting for people or an operator, and downtime, is not active: nor is by how much a
     timer is noticed late, since nobody was there to notice it."""
     new = draft.state
-    now = max(at_ms, new.now_ms)
-    since, until = new.now_ms, now
+    since, until = new.now_ms, at_ms
     if kind == "fired":
-        until = min(now, new.timers.get(body["id"], now))
+        until = min(at_ms, new.timers.get(body["id"], at_ms))
     elif kind == "resumed":
-        since = body.get("since_ms", now)
+        since = body.get("since_ms", at_ms)
     if new.frames and until > since:
         for home in agents(new):
             if not waits_for_people(new, home):
                 spent = draft.account(home) if home else draft.spent()
                 spent.active_ms += until - max(since, new.now_ms)
-    new.now_ms = now
+    new.now_ms = at_ms
 
 
 _ROOT_ALONE = [""]

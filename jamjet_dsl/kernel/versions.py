@@ -108,19 +108,16 @@ def migrated(program: Program, draft: Draft, body: Body) -> None:
 
 def _rename(frame: Frame, names: dict[str, str]) -> None:
     """Edges are counted under the names of their states."""
-    if names:
-        counted = ((key.partition("/"), n) for key, n in frame.counters.items())
-        frame.counters = {f"{names.get(state, state)}{mark}{edge}": n for (state, mark, edge), n in counted}
+    counted = ((key.partition("/"), n) for key, n in frame.counters.items())
+    frame.counters = {f"{names.get(state, state)}{mark}{edge}": n for (state, mark, edge), n in counted}
 
 
 def _assign(new: RunState, body: Body) -> None:
     gone = frozenset(body.get("drop", ()))
-    if gone or "set" in body:
-        new.vars = {name: value for name, value in new.vars.items() if name not in gone}
-        new.vars.update({name: from_journal(value) for name, value in body.get("set", {}).items()})
-        new.provenance = {name: flags for name, flags in new.provenance.items() if name not in gone}
-    if "input" in body:
-        new.input = {**new.input, **{name: from_journal(value) for name, value in body["input"].items()}}
+    new.vars = {name: value for name, value in new.vars.items() if name not in gone}
+    new.vars.update({name: from_journal(value) for name, value in body.get("set", {}).items()})
+    new.provenance = {name: flags for name, flags in new.provenance.items() if name not in gone}
+    new.input = {**new.input, **{name: from_journal(value) for name, value in body.get("input", {}).items()}}
 
 
 def _renumbered(monitors: dict[str, Json], rules: dict[str, int]) -> dict[str, Json]:
