@@ -94,16 +94,17 @@ def from_public(data: object, type: d.Type, defn: d.Definition, path: str, probl
         return None
     if reader.unlisted:
         problems.append(f"{path}: and {reader.unlisted} more problems")
-    return None if value is INVALID else value
+    return value if reader.good else None
 
 
 def read_any(data: object, path: str, problems: list[str]) -> Value:
     """Reads `data` as what its own shape says, as for the type `any`: numbers with a fraction are floats."""
+    reader = _Reader(None, problems)
     try:
-        value = _Reader(None, problems).free(data, path, 0)
+        value = reader.free(data, path, 0)
     except _Stop:
         return None
-    return None if value is INVALID else value
+    return value if reader.good else None
 
 
 class _Reader:
@@ -113,11 +114,13 @@ class _Reader:
         self.records: Mapping[str, d.Record] = defn.records if defn is not None else {}
         self.enums: Mapping[str, d.Enum] = defn.enums if defn is not None else {}
         self.problems = problems
+        self.good = True
         self.unlisted = 0
         self.size = 0
         self.hidden = 0
 
     def problem(self, path: str, text: str) -> object:
+        self.good = False
         if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(f"{path}: {text}" if path else text)
         else:
@@ -134,7 +137,7 @@ class _Reader:
             raise _Stop
 
     def read(self, data: object, type: Any, path: str, depth: int) -> object:
-        """The value of `data` as `type`, or INVALID after reporting why not."""
+        """The value of `data` as `type`. After a problem was reported it means nothing: INVALID stands in its place."""
         self.charge(8, path)
         if depth > MAX_DEPTH:
             return self.problem(path, f"nested deeper than {MAX_DEPTH} levels")
@@ -173,23 +176,18 @@ class _Reader:
         data = python_value(data)
         if not isinstance(data, Mapping):
             return self.expected(path, what, data)
-        good = True
         for key in data:
             if key not in fields:
                 self.problem(_join(path, str(key)), "there is no such field" + _suggest(str(key), fields))
-                good = False
         value: dict[object, object] = {}
         for name, type in fields.items():
             if name in data:
-                item = self.read(data[name], type, _join(path, name), depth + 1)
-                good = good and item is not INVALID
-                value[name] = item
+                value[name] = self.read(data[name], type, _join(path, name), depth + 1)
             elif _is_optional(type):
                 value[name] = None
             else:
                 self.problem(_join(path, name), f"missing: expected {self.describe(type)}")
-                good = False
-        return value if good else INVALID
+        return value
 
     def list(self, data: object, type: d.ListType, path: str, depth: int) -> object:
         data = python_value(data)
@@ -197,24 +195,18 @@ class _Reader:
             return self.expected(path, "a list", data)
         if (type.low is not None and len(data) < type.low) or (type.high is not None and len(data) > type.high):
             return self.problem(path, f"expected {_range(type.low, type.high)} items, found {len(data)}")
-        items = [self.read(item, type.item, f"{path}[{at}]", depth + 1) for at, item in enumerate(data)]
-        return INVALID if any(item is INVALID for item in items) else items
+        return [self.read(item, type.item, f"{path}[{at}]", depth + 1) for at, item in enumerate(data)]
 
     def map(self, data: object, type: d.MapType, path: str, depth: int) -> object:
         data = python_value(data)
         if not isinstance(data, Mapping):
             return self.expected(path, "an object", data)
         found: dict[object, object] = {}
-        good = True
         for key, item in data.items():
             place = f"{path}[…]" if self.hidden else f"{path}[{_shown(key)}]"
             value = self.read(item, type.value, place, depth + 1)
-            name = self.key(key, type.key, place)
-            if value is INVALID or name is INVALID:
-                good = False
-            else:
-                found[to_key(name)] = value
-        return found if good else INVALID
+            found[to_key(self.key(key, type.key, place))] = value
+        return found
 
     def key(self, key: object, type: Any, path: str) -> object:
         """JSON has only text as keys; other keys are read from their text."""
@@ -293,7 +285,7 @@ class _Reader:
             if text is not None and not isinstance(text, str):
                 return self.expected(_join(path, "text"), "text", text)
             read = None if call is None else self.proposal(call, "ToolCall", _join(path, "call"), depth + 1)
-            return INVALID if read is INVALID else {"text": text, "call": read}
+            return {"text": text, "call": read}
         if not isinstance(data.get("tool"), str):
             return self.expected(_join(path, "tool"), "the name of a tool", data.get("tool"))
         args = self.free(data.get("args", {}), _join(path, "args"), depth + 1)
@@ -323,12 +315,11 @@ class _Reader:
             self.charge(len(data), path)
             return data
         if isinstance(data, list):
-            items = [self.free(item, f"{path}[{at}]", depth + 1) for at, item in enumerate(data)]
-            return INVALID if any(item is INVALID for item in items) else items
+            return [self.free(item, f"{path}[{at}]", depth + 1) for at, item in enumerate(data)]
         if isinstance(data, Mapping):
             found = {str(k): self.free(v, _join(path, str(k)), depth + 1) for k, v in data.items()}
             self.charge(sum(map(len, found)), path)
-            return INVALID if any(item is INVALID for item in found.values()) else found
+            return found
         return self.expected(path, "a value that JSON can say", data)
 
     def describe(self, type: Any) -> str:
