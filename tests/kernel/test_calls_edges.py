@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from jamjet_dsl.kernel.recovery import recover
@@ -123,6 +125,25 @@ def test_an_approval_that_is_not_needed_is_not_used_up() -> None:
     run.land("ship(1)", "B")
     assert run.state.final_state == "done"  # there is no third one
     assert len({body["grants"][0] for body in run.events("intent")}) == 2
+
+
+PROPOSED = """state t { think "hi" model free tools ship, bill max prompt 1k max tokens 1k timeout 5s as m
+  when has(m.call) -> q  otherwise -> bad }
+state q { ask role "boss" to proposed m "?" options approve approves, no timeout 9h
+  on approve -> go  on no -> bad  on denied -> bad  on timeout -> bad }
+state go { call approved ship  on denied -> over  on in_doubt -> bad  -> done }"""
+
+
+@pytest.mark.parametrize(
+    ("tool", "args", "flights"), [("ship", {"id": "1"}, ["ship(1)"]), ("bill", {"id": "1", "n": 5}, [])]
+)
+def test_an_approval_of_one_tool_is_none_of_another(tool: str, args: dict[str, Any], flights: list[str]) -> None:
+    """Whoever was asked about what a model proposed has approved that call and no other."""
+    text = TOOLS + 'model free { via scripted "x" }' + agent(PROPOSED, "steps 40  tokens 100k  cost $9")
+    run = answer(begun(text).land("t", {"call": {"tool": tool, "args": args}}), "approve")
+    assert run.flights == flights
+    assert flights or run.state.final_state == "over"
+    assert [grant.used_by for grant in run.state.grants.values()] == (["#3.1"] if flights else [None])
 
 
 # ---- crashes

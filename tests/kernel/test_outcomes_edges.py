@@ -12,7 +12,7 @@ from jamjet_dsl.kernel import inputs
 from jamjet_dsl.kernel.budget import amount
 from jamjet_dsl.kernel.machine import next_wake
 from jamjet_dsl.kernel.monitors import calls
-from tests.kernel.driver import NOTHING, Driver, Fails
+from tests.kernel.driver import NOTHING, Driver, Fails, Result
 from tests.kernel.source import answer, begun, cancel, ends, only, settle, went
 
 TOOLS = """
@@ -284,3 +284,11 @@ def test_what_a_probe_costs_is_booked_and_a_free_one_holds_nothing() -> None:
     assert went(agent("state s { -> done }")).state.status == "completed"
     assert run.state.final_state == "bad"  # it did not happen: the Timeout is an ordinary error now
     assert run.state.undo == []
+
+
+@pytest.mark.parametrize(("cost", "overrun"), [("0.50", ["0.50 USD"]), ("0", [])])
+def test_a_read_that_was_to_be_free_and_says_what_it_cost_is_booked(cost: str, overrun: list[str]) -> None:
+    run = begun(agent('state s { call look("1")  -> done }')).land("look(1)", Result("v", {"cost": cost}))
+    assert run.state.spent.cost == f"{float(cost):.2f} USD"
+    assert [body["by"] for body in run.events("overrun")] == overrun
+    assert run.state.status == "completed"
