@@ -194,3 +194,29 @@ def test_a_write_of_a_child_that_was_stopped_and_crashed_is_not_sent_again() -> 
     cancel(run).take_over()
     assert len(run.calls("ship")) == 1
     assert run.flights == []
+
+
+@pytest.mark.parametrize(
+    ("arg", "rules", "flights"),
+    [
+        ('"1"', "", ["look(1)"]),
+        ("string(spent.steps)", "", ["look(4)"]),
+        ("string(spent.steps) + string(now)", "", ["look(41970-01-01T00:16:40Z)"]),
+        ('"1"', "forbid look when attempted(ship) > 1", []),
+        ('"1"', 'forbid look when succeeded(ship, id = "1") > 0', []),
+        ('"1"', 'forbid look when args.q == "2"', ["look(1)"]),
+        ('"1"', "never look after bill", ["look(1)"]),
+    ],
+)
+def test_a_read_in_flight_is_what_another_process_would_make_now(arg: str, rules: str, flights: list[str]) -> None:
+    """A free read is not frozen: every process that takes the run over comes to the same call, or to none."""
+    body = f"""parallel p {{
+      branch one {{ call look({arg})  on error any skip }}
+      branch two {{ start state x {{ call ship("1")  on in_doubt -> y  -> y }}
+        state y {{ call ship("2")  on in_doubt -> z  -> z }}  state z {{ yields 1 }} }}
+      join all  on join -> done  on error JoinFailed -> bad }}"""
+    run = begun(TOOLS + agent(body, head=HEAD.replace("}", f" {rules} }}")))
+    run.land("ship(1)", "R")
+    assert [flight for flight in run.flights if flight.startswith("look")] == flights
+    before = run.flights
+    assert run.take_over().flights == [flight for flight in before if not flight.startswith("ship")]
