@@ -146,6 +146,82 @@ def test_an_approval_of_one_tool_is_none_of_another(tool: str, args: dict[str, A
     assert [grant.used_by for grant in run.state.grants.values()] == (["#3.1"] if flights else [None])
 
 
+SHIP = """state q { ask role "boss" to ship("1") "?" options approve, no timeout 9h
+  on approve -> go  on no -> bad  on denied -> bad  on timeout -> bad }"""
+BRANCH = """branch one { start state q { ask role "boss" to ship("1") "?" options approve, no timeout 9h
+  on approve -> e  on no -> e  on denied -> e  on timeout -> e }  state e { yields 1 } }"""
+GO = "state go { call approved ship  on denied -> over  on in_doubt -> bad  -> done }"
+
+
+@pytest.mark.parametrize(
+    ("body", "used"),
+    [
+        (f"{SHIP}  {GO}", "#2.1"),
+        (
+            f"""{SHIP}  parallel go {{ branch one {{ call approved ship  on denied skip }}  branch two {{ wait 1h }}
+            join all  on join -> done  on error JoinFailed -> over }}""",
+            "go@2/one#1.1",
+        ),
+        (f"parallel p {{ {BRANCH}  join all  on join -> go  on error JoinFailed -> bad }}  {GO}", "#2.1"),
+        (
+            f"""parallel p {{ {BRANCH}  branch two {{ start state w {{ wait 1s  -> go }}
+              state go {{ call approved ship  on denied -> e2  -> e2 }}  state e2 {{ yields 1 }} }}
+            join all  on join -> over  on error JoinFailed -> bad }}""",
+            None,
+        ),
+        (f"{SHIP}  state go {{ run kid()  on error any -> over  -> done }}", None),
+        (f"state x {{ run asker()  -> go }}  {SHIP}  {GO}", None),
+    ],
+)
+def test_an_approval_is_used_where_it_was_given_and_around_and_below(body: str, used: str | None) -> None:
+    """Not in the branch beside it, nor in another agent, though its states have the same names."""
+    kid = agent(f"state x {{ -> go }}  {SHIP}  {GO}", name="kid")
+    asker = agent(SHIP.replace("-> go", "-> done"), name="asker")
+    run = answer(begun(TOOLS + agent(body) + kid + asker), "approve")
+    if used is None:
+        run.at(run.now_ms + 1000)
+    assert [grant.used_by for grant in run.state.grants.values()] == [used]
+    assert run.flights == ([] if used is None else ["ship(1)"])
+    assert used is not None or run.state.final_state == "over"
+
+
+def test_every_approval_that_the_policy_wants_is_used_up() -> None:
+    wanted = (
+        "policy { allow ship  require approval q before ship  require approval q2 before ship }  on error any -> bad"
+    )
+    run = begun(TOOLS + agent(TWICE, head=wanted))
+    answer(run, "approve")
+    answer(run, "approve")
+    assert run.flights == ["ship(1)"]
+    (body,) = run.events("intent")
+    assert sorted(body["grants"]) == ["q1", "q2"]
+    assert [grant.used_by for grant in run.state.grants.values()] == ["#3.1", "#3.1"]
+    run.land("ship(1)", "A")
+    assert run.state.final_state == "bad"  # there is none left for the next call
+
+
+# ---- taking back
+
+RETURNS = """
+tool sell(n: int) -> string { effect writes  undo refund(100 / n)  timeout 5s }
+tool refund(n: int) { effect writes  timeout 5s }
+"""
+
+
+@pytest.mark.parametrize(("n", "flights"), [(5, ["refund(20)"]), (0, [])])
+def test_what_cannot_be_taken_back_is_told_and_is_no_crash(n: int, flights: list[str]) -> None:
+    body = f"state s {{ call sell({n})  on in_doubt -> bad  -> b }}  state b {{ undo all  -> t }}"
+    body += "  state t { when size(undo.failed) > 0 -> bad  otherwise -> done }"
+    head = "policy { allow sell, refund }  on error any -> bad"
+    run = begun(TOOLS + RETURNS + agent(body, head=head)).land(f"sell({n})", "R")
+    assert run.flights == flights
+    if not flights:
+        assert [(entry["tool"], entry["why"]) for entry in run.state.undo_failed] == [
+            ("refund", "InvalidInput: division by zero")
+        ]
+        assert run.state.final_state == "bad"
+
+
 # ---- crashes
 
 
