@@ -38,6 +38,15 @@ def test_a_clock_that_goes_back_does_not_take_the_run_back() -> None:
     assert run.state.now_ms == began + 1000
 
 
+def test_a_timer_that_was_due_before_something_else_came_takes_no_time_away() -> None:
+    run = begun(agent("state s { wait 10m  -> done }"))
+    began = run.now_ms
+    run.now_ms = began + 900_000
+    send(run, "go")
+    run.at(began + 1_200_000)
+    assert (run.state.status, run.state.spent.active_ms) == ("completed", 900_000)
+
+
 def test_a_run_that_has_ended_wakes_nobody() -> None:
     run = begun(agent('state s { call look("1")  -> done }', budget="steps 9  time 2h  active 1h"))
     assert sorted(run.state.timers) == ["budget/active", "budget/time"]

@@ -16,7 +16,7 @@ from jamjet_dsl.kernel.convert import MAX_DEPTH, loads_public, read_any, to_publ
 from jamjet_dsl.kernel.values import Duration, Money, Timestamp, UInt, from_public, to_key
 from tests.kernel.test_expr_values import AGENT, identical
 
-STRING, INT, ANY = (d.Scalar(kind=kind) for kind in ("string", "int", "any"))  # type: ignore[arg-type]
+STRING, INT, ANY = (d.Scalar(kind=kind) for kind in ("string", "int", "any"))
 USD, MOVE = d.MoneyType(currency="USD"), d.BuiltinType(kind="Move")
 NODE = d.RecordType(name="Node")
 DEFN = d.Definition(
@@ -501,4 +501,4 @@ def test_the_public_form_says_plainly_what_json_cannot(value: Any, public: Any) 
 
 def test_what_is_no_value_has_no_public_form() -> None:
     with pytest.raises(TypeError, match="object is not a run-time value"):
-        to_public(object())  # type: ignore[arg-type]
+        to_public(object())
