@@ -14,6 +14,11 @@ OURS = [
     Entry("jamjet_dsl, writes", "ours", ("--effect", "writes")),
 ]
 ON_THREADS = Entry("jamjet_dsl, reads, sync tool", "ours", ("--effect", "reads", "--tool", "sync"))
+IN_PROCESSES = [
+    Entry("jamjet_dsl, reads, two processes", "ours_processes", ("--effect", "reads")),
+    Entry("jamjet_dsl, writes, two processes", "ours_processes", ("--effect", "writes")),
+]
+"""One run is driven by one process: these are for many at once."""
 PEERS = [
     Entry("jamjet @durable", "peers.jamjet", peer="jamjet"),
     Entry("burr sync, WAL", "peers.burr", ("--api", "sync", "--journal", "wal"), "burr"),
@@ -30,9 +35,10 @@ SHARE_OF_SYNCS = 0.1
 
 def part_steps(bench: Bench) -> str:
     """The table of both shapes, and what this engine's rate is to the floors and to the best peer."""
-    wanted = [entry for entry in [FLOOR, GROUP, *OURS, ON_THREADS, *PEERS] if bench.wants(entry)]
+    everybody = [entry for entry in [FLOOR, GROUP, *OURS, ON_THREADS, *IN_PROCESSES, *PEERS] if bench.wants(entry)]
     texts = []
     for shape, title in SHAPES.items():
+        wanted = [entry for entry in everybody if shape == "conc" or entry not in IN_PROCESSES]
         rounds: Rounds = {}
         for number in range(bench.rounds):
             # Every other round goes backwards, so that nobody always comes after the same neighbour.
@@ -90,7 +96,7 @@ def against_peers(rounds: Rounds) -> str:
     """This engine's rate by each peer's, and which peer is the best."""
     peers = [entry.name for entry in PEERS if entry.name in rounds]
     lines = []
-    for entry in OURS:
+    for entry in [*OURS, *IN_PROCESSES]:
         mine = rounds.get(entry.name)
         if not mine or not peers:
             continue
