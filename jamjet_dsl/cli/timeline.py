@@ -162,6 +162,7 @@ class Timeline:
                 whole, origin = body.get("whole") or {}, body.get("origin") or {}
                 self._frames[""] = str(body.get("agent", "")), ""
                 values.update(whole.get("input") or {}, **(whole.get("vars") or {}))
+                self._inherit(whole)
                 given = {**(body.get("input") or {}), **(body.get("set") or {})}
                 values.update(given)
                 calls = "its calls are made" if origin.get("live") else "its calls are off"
@@ -173,6 +174,31 @@ class Timeline:
                 return f"moved to program {str(to.get('definition'))[:12]}{who}{f' ({names})' if names else ''}" + (
                     note_text(body)
                 )
+
+    def _inherit(self, whole: Body) -> None:
+        """What a fork begins with in the middle: frames, calls, timers and questions that the original had opened."""
+        main = self._frames[""][0]
+        for path, frame in (whole.get("frames") or {}).items():
+            if path:
+                self._frames[path] = str(frame.get("agent") or main), str(frame.get("region", ""))
+                self._values[path] = dict(frame.get("scope") or {})
+            found = frame.get("outcome") or frame.get("fault") or {}
+            self._results[path] = found.get("result")
+            if found.get("kind") == "answered":
+                self._why[f"?{frame.get('state')}"] = f"by {by_text(found.get('result') or {})}"
+            elif found.get("kind") == "denied":
+                self._why[path] = f"{found.get('tool')} was denied"
+            elif found.get("error"):
+                self._why[path] = str(found["error"])
+        for cmd, intent in (whole.get("intents") or {}).items():
+            self._calls[cmd] = _called(intent["body"])
+            self._costs[cmd] = (intent.get("reserve") or {}).get("cost")
+        self._due.update(whole.get("timers") or {})
+        self._questions.update({name: str(asked["state"]) for name, asked in (whole.get("questions") or {}).items()})
+        if whole.get("exceeded"):
+            self._why["exceeded"] = f"budget exceeded: {whole['exceeded']}"
+        if whole.get("cancelling"):
+            self._cancelled = by_text(whole["cancelling"])
 
     # ---- ways
 
@@ -215,7 +241,7 @@ class Timeline:
     # ---- calls and time
 
     def _intent(self, body: Body) -> str:
-        cmd, name = str(body.get("cmd")), str(body.get("tool") or f"model {body.get('model') or ''}".strip())
+        cmd, name = str(body.get("cmd")), _called(body)
         self._calls[cmd] = name
         self._costs[cmd] = (body.get("reserve") or {}).get("cost")
         key = f"  key {plain(body['key'])}" if body.get("key") else ""
@@ -280,6 +306,11 @@ def _states(agent: Agent) -> Iterator[tuple[str, State]]:
     yield from inside("", agent.body)
     if agent.finally_ is not None:
         yield from inside("finally", agent.finally_)
+
+
+def _called(body: Body) -> str:
+    """What an intent is about: a tool, or a model."""
+    return str(body.get("tool") or f"model {body.get('model') or ''}".strip())
 
 
 def _path(body: Body) -> str:

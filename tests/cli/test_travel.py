@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,32 @@ agent trip version 1 {
   }
   state rollback { undo all -> done }
   final done { n = n }
+  failed over { n = 0 }
+}
+"""
+INNER = """\
+tool find(q: string) -> string { via python "find_tools:find"  effect reads  raises Gone }
+agent deep version 1 {
+  output n: int
+  budget { steps 40  exceeded -> over }
+  policy { allow find }
+  on error any -> over
+  start parallel both {
+    branch left as a or "none" {
+      start state first { call find("bad")  on error Gone -> two  -> two }
+      state two { call find("r") as y  when y == "rr" -> three  otherwise -> three }
+      state three { wait 0s -> four }
+      state four { call find("bad") as z  on error Gone skip  yields z }
+    }
+    branch right as b or "-" {
+      start state begin { call find("s") as u -> next }
+      state next { call find(u) as v  yields v }
+    }
+    join 1 of 2
+    on join -> done
+    on error JoinFailed -> over
+  }
+  final done { n = 1 }
   failed over { n = 0 }
 }
 """
@@ -177,6 +205,30 @@ def test_a_fork_says_what_the_original_said(jam: Jam, paid: str, tmp_path: Path)
     assert f"forked from r1 after event {at}, its calls are off" in jam("history", "f1").out
     assert "fork of r1" in next(line for line in jam("runs").out.splitlines() if line.startswith("f1"))
     assert jam("replay", "f1").code == 0
+
+
+def ways(lines: Iterable[str]) -> list[str]:
+    """The transitions that lines of a timeline tell, with their reasons, whatever their numbers, times and order."""
+    return sorted(re.split(r"^ *[0-9]+ +[0-9.]+[a-z]+ +", line)[1] for line in lines if "─" in line and "→ " in line)
+
+
+def test_a_fork_names_its_edges_as_the_original_did_wherever_it_begins(jam: Jam, tmp_path: Path) -> None:
+    (tmp_path / "a.jam").write_text(INNER)
+    (tmp_path / "find_tools.py").write_text(TOOLS)
+    assert jam("run", "a.jam", "--id", "t").code == 0
+    events = jam("history", "t", "--format", "json").lines
+    told = {int(line.split()[0]): line for line in jam("history", "t").out.splitlines()}
+    for at in [event["seq"] for event in events[:-1]]:
+        assert jam("fork", "t", "--at", at, "--id", f"f{at}").code == 0
+        after = [told[event["seq"]] for event in events if event["kind"] == "moved" and event["seq"] > at]
+        assert ways(jam("history", f"f{at}").out.splitlines()) == ways(after), at
+
+
+def test_a_fork_after_an_answer_knows_who_gave_it_and_which_call_was_in_flight(jam: Jam, paid: str) -> None:
+    assert jam("fork", paid, "--at", seq(jam, paid, "answered"), "--id", "f1").code == 0
+    assert "review ─(approve by olga)→ go" in jam("history", "f1").out
+    assert jam("fork", paid, "--at", seq(jam, paid, "intent"), "--id", "f2").code == 0
+    assert "✓ pay: paid 5.00 USD" in jam("history", "f2").out
 
 
 def test_a_live_fork_is_refused_where_it_would_repeat(jam: Jam, paid: str, tmp_path: Path) -> None:
