@@ -40,6 +40,9 @@ Jam = Callable[..., Said]
 def jam(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Jam:
     """Calls `jam ARGS` in an empty folder; `given` is its stdin (text, or bytes). No exception may leave it."""
     monkeypatch.chdir(tmp_path)
+    # The folder of a program whose tools were imported stays on the path for as long as the process lives: what is
+    # missing in the folder of the next test would be found in that of an earlier one.
+    monkeypatch.setattr(sys, "path", [*sys.path])
     for name in ("JAM_DB", "NO_COLOR", "COLUMNS", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
 
