@@ -334,14 +334,18 @@ async def test_a_timeout_of_an_async_tool_cancels_it() -> None:
 
 
 async def test_a_blocking_tool_that_timed_out_gives_a_late_result() -> None:
-    gate = threading.Event()
+    begun, gate, clock = threading.Event(), threading.Event(), SimClock()
 
     def hang(to: str, amount: Money) -> str:
+        begun.set()
         gate.wait(10)
         return "r-late"
 
-    async with Engine(MemoryStore(), tools={"pay": hang}) as jam:
+    async with Engine(MemoryStore(), tools={"pay": hang}, clock=clock) as jam:
         run = await jam.start(pay(options="timeout 50ms"), INPUT)
+        # A call whose time is over before its thread is there is never made, and has no late result.
+        assert await asyncio.to_thread(begun.wait, 10)
+        await clock.advance(50)
         assert (await run.wait()).status == "parked"
         gate.set()
         async for event in run.events():
