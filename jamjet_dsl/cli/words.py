@@ -149,7 +149,15 @@ def complete(jam_: Engine, view: RunView, db: str) -> RunView:
                 items.append({**item, "commands": [jam(db, move) for move in moves]})
             case _:
                 items.append(dict(item))
-    return replace(view, waiting_for=tuple(items))
+    return replace(view, waiting_for=tuple(items), failure=_failure(jam_, view))
+
+
+def _failure(jam_: Engine, view: RunView) -> dict[str, Any] | None:
+    from jamjet_dsl.cli.why import TAIL, failure
+
+    if view.status != "failed":
+        return None
+    return failure(jam_.store.history(view.run_id, max(0, view.last_seq - TAIL)))
 
 
 def waits(item: Mapping[str, Any]) -> str:
@@ -176,6 +184,10 @@ def standing(view: RunView, db: str) -> str:
     if view.output is not None:
         width = max((len(k) for k in view.output), default=0)
         lines += [f"  {k.ljust(width)}  {plain(v)}" for k, v in view.output.items()]
+    if view.failure is not None:
+        from jamjet_dsl.cli.why import told
+
+        lines.append(f"  {told(view.failure)}")
     used = spent(view.spent, view.budget)
     if used:
         lines.append(click.style(f"  spent {used}", dim=True))

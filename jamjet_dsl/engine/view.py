@@ -46,6 +46,8 @@ class RunView:
     doubts: tuple[dict[str, Any], ...] = ()
     """The calls that may or may not have happened: what a person has to look up, and can settle. Each with `call` (its
     id), `tool`, `args`, `key` and `since_ms`, the first one first."""
+    failure: dict[str, Any] | None = None
+    """Of a run that failed, as `jam` shows it: what went wrong last (`error`, `message`, `state`, `call`, `seq`)."""
     durability: str | None = None
     """What a commit of the process that drives it is worth: `full`, `normal` or `none`; None while nobody does."""
 
@@ -84,7 +86,7 @@ def view_of(summary: RunSummary, program: Program, state: RunState, veil: Veil |
         state.origin,
         tuple(_inside(program, state)),
         tuple(_doubts(state, shown)),
-        durability_of(summary.owner),
+        durability=durability_of(summary.owner),
     )
 
 

@@ -336,3 +336,56 @@ def test_an_interruption_around_the_start_says_whether_the_run_began(
     said = jam("run", "pay.jam", "--input", '{"to": "Ada", "amount": "5.00 USD"}', "--id", "r1")
     assert said.code == 4
     assert told in said.err
+
+
+def test_a_run_that_failed_says_what_went_wrong_and_where(jam: Jam, pay: Path, tmp_path: Path) -> None:
+    (tmp_path / "pay_tools.py").write_text(
+        "class Refused(Exception):\n  pass\ndef pay(to, amount): raise Refused('no \\x1b[31maccount')\n"
+    )
+    jam("run", "pay.jam", "--input", '{"to": "Ada", "amount": "5.00 USD"}', "--id", "r1")
+    said = jam("answer", "r1", "approve", "--by", "olga")
+    assert said.code == 3
+    told = "  after pay: Refused: no \\u001b[31maccount (event 6, in go)\n"
+    assert told in said.out
+    assert told in jam("show", "r1").out
+    why = {"error": "Refused", "message": "no \x1b[31maccount", "state": "go", "call": "pay", "seq": 6}
+    assert jam("show", "r1", "--format", "json").json["failure"] == why
+
+
+def test_a_run_that_failed_says_what_a_branch_a_guard_or_the_time_did(jam: Jam, tmp_path: Path) -> None:
+    program = """\
+tool find(q: string) -> string { via python "find_tools:find"  effect reads  raises Gone }
+agent a version 1 {
+  input q: string
+  budget { steps 9  exceeded -> over }
+  policy { allow find when args.q != "no" }
+  on error any -> tell
+  on denied    -> over
+  start state look { when q == "choose" -> over  when q == "both" -> both  otherwise -> one }
+  state one { call find(q) -> done }
+  parallel both {
+    branch left { call find("bad") }
+    branch right { call find("bad") }
+    join any
+    on join -> done
+  }
+  state tell { call find("fine")  on error any -> over  -> over }
+  final done {}
+  failed over {}
+}
+"""
+    (tmp_path / "a.jam").write_text(program)
+    (tmp_path / "find_tools.py").write_text(
+        "class Gone(Exception):\n  pass\ndef find(q):\n  if q == 'bad':\n    raise Gone('it is gone')\n  return q\n"
+    )
+    found = {}
+    for q in ("choose", "bad", "no", "both"):
+        assert jam("run", "a.jam", "--input", json.dumps({"q": q}), "--id", q).code == 3
+        found[q] = jam("show", q, "--format", "json").json["failure"]
+    assert found["choose"] is None, "the program chose to fail"
+    assert "after" not in jam("show", "choose").out
+    # What went wrong is told although the state that was to tell of it went well.
+    assert (found["bad"]["error"], found["bad"]["message"], found["bad"]["state"]) == ("Gone", "it is gone", "one")
+    assert (found["no"]["error"], found["no"]["call"], found["no"]["state"]) == ("denied", "find", "one")
+    assert (found["both"]["error"], found["both"]["call"], found["both"]["state"]) == ("JoinFailed", None, "both")
+    assert "Gone: it is gone" in found["both"]["message"]
