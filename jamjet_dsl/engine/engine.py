@@ -32,7 +32,7 @@ from jamjet_dsl.engine.journal import LEASE_MS, Journal, batch_of
 from jamjet_dsl.engine.keeper import MOST_RUNS, Keeper
 from jamjet_dsl.engine.loading import Pinned, load_since, load_state, load_veil, pin, pinned
 from jamjet_dsl.engine.owner import is_dead, this_owner
-from jamjet_dsl.engine.questions import closed, find_question
+from jamjet_dsl.engine.questions import closed, find_question, over
 from jamjet_dsl.engine.recordings import calls_nothing, is_off, recorded_hosts
 from jamjet_dsl.engine.view import RunView, view_of
 from jamjet_dsl.engine.watching import POLL_MS, Watching
@@ -233,9 +233,9 @@ class Engine:
         drives it), JAMR303 to 305 (its tools or models are not there)."""
         self._check_drives()
         run_id = self.store.find(run_id)
-        status = self.store.summary(run_id).status
-        if status in ENDED:
-            raise JamError("JAMR204", f"the run {run_id} is {status}")
+        summary = self.store.summary(run_id)
+        if summary.status in ENDED:
+            raise over(summary)
         driver = self._keeper.drivers.get(run_id)
         if driver is not None:
             driver.drive_on()
@@ -496,7 +496,7 @@ class Engine:
         self._check_open()
         program, state = self._look(self.store.summary(run_id))
         if state.status in ENDED:
-            raise JamError("JAMR204", f"the run {run_id} is {state.status}")
+            raise over(self.store.summary(run_id))
         now = self.clock.now_ms()
         _kind, event = as_event(program, state, Message(0, now, kind, body))
         if kind == "settle":
@@ -530,10 +530,10 @@ class Engine:
             self._check_open()
             if all(message.id != number for message in self.store.pending(run_id)):
                 return
-            status = self.store.summary(run_id).status
-            if status in ENDED:
+            summary = self.store.summary(run_id)
+            if summary.status in ENDED:
                 # It ended as the message came: nobody will take it, and the sender should not think so.
-                raise JamError("JAMR204", f"the run {run_id} is {status}")
+                raise over(summary)
             await asyncio.sleep(0.05)
 
     # ---- looking

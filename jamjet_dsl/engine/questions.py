@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from jamjet_dsl.diagnostics.errors import JamError
-from jamjet_dsl.ports import QuestionRow, Store
+from jamjet_dsl.kernel.model import ENDED
+from jamjet_dsl.ports import QuestionRow, RunSummary, Store
 
 
 def find_question(store: Store, name: str) -> QuestionRow:
     """The question with this id, or the only open one of the run with this id. A whole id is worth more than the
     beginning of one: an answer must never reach a question that nobody meant.
 
-    Raises JamError: JAMR401 for none, JAMR402 where they are closed, JAMR202 where `name` may mean several.
+    Raises JamError: JAMR401 for none, JAMR402 where they are closed, JAMR204 where the run has ended and nobody was
+    asked or answered, JAMR202 where `name` may mean several.
     """
     found, run_id, several = None, "", None
     try:
@@ -41,7 +45,9 @@ def find_question(store: Store, name: str) -> QuestionRow:
     if len(rows) > 1:
         raise JamError("JAMR202", f"the run {run_id} has several open questions", details=tuple(r.id for r in rows))
     if not rows:
-        known = store.questions(run_id, status=None)
+        known, row = store.questions(run_id, status=None), store.summary(run_id)
+        if row.status in ENDED and not (known and known[-1].status == "answered"):
+            raise over(row)
         if known:
             raise closed(known[-1])
         raise JamError("JAMR401", f"the run {run_id} has no open question")
@@ -56,3 +62,9 @@ def closed(row: QuestionRow) -> JamError:
         "open": "it is open",
     }.get(row.status, "the run went on without it")
     return JamError("JAMR402", f"the question {row.id} is closed: {how}")
+
+
+def over(row: RunSummary) -> JamError:
+    """What is said to whoever wants something of a run that has ended."""
+    at = datetime.fromtimestamp(row.updated_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return JamError("JAMR204", f"the run {row.run_id} has ended ({row.status} at {at})")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Jam
-from tests.cli.programs import LOOK, MAIL, process, until
+from tests.cli.programs import LOOK, MAIL, SOUND, process, until
 
 INPUT = '{"to": "Ada", "amount": "5.00 USD"}'
 
@@ -50,6 +51,19 @@ def test_a_question_that_is_no_longer_open_says_who_answered_what(jam: Jam, aske
     assert (said.code, said.out) == (2, "")
     assert "JAMR402" in said.err
     assert "olga answered it: decline" in said.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["answer r1 yes", "send r1 go", "retry r1", "cancel r1", "resume r1", "settle r1 --did-not-happen --by a --note b"],
+)
+def test_a_run_that_has_ended_takes_nothing_and_says_when_it_ended(jam: Jam, tmp_path: Path, command: str) -> None:
+    (tmp_path / "a.jam").write_text(SOUND)
+    assert jam("run", "a.jam", "--input", '{"n": 12}', "--id", "r1").code == 0
+    said = jam(*command.split())
+    assert (said.code, said.out) == (2, "")
+    assert re.search(r"error\[JAMR204\]: the run r1 has ended \(completed at [0-9 :-]{19} UTC\)\n", said.err), said.err
+    assert "help: start a new one" in said.err
 
 
 def test_an_option_or_form_that_does_not_fit_is_refused_and_the_question_stays(jam: Jam, asked: str) -> None:
