@@ -22,6 +22,7 @@ from jamjet_dsl.cli.words import counted, plain, status, when
 from jamjet_dsl.diagnostics.errors import JamError
 
 if TYPE_CHECKING:
+    from jamjet_dsl.definition import Compiled
     from jamjet_dsl.engine.replay import Disagreement, Replay, Said
 
 
@@ -150,8 +151,14 @@ def _assigned(option: str, text: str) -> tuple[str, Any]:
 
 @click.command("migrate")
 @click.argument("run_id", metavar="ID", required=False)
-@click.option("--all", "everything", is_flag=True, help="Every run at rest that is of the program's agent.")
-@click.option("--to", "program", required=True, metavar="FILE[:AGENT]", help="The program to move to.")
+@click.option("--all", "everything", is_flag=True, help="Every run at rest that is of an agent of FILE (or of AGENT).")
+@click.option(
+    "--to",
+    "program",
+    required=True,
+    metavar="FILE[:AGENT]",
+    help="The program to move to: FILE's agent of the run's own name, or AGENT.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would become of each run.")
 @by_option
 @click.option("--note", metavar="T", help="Why, for the journal.")
@@ -172,37 +179,33 @@ def migrate_command(
     from jamjet_dsl.cli.common import program_file, split_agent
     from jamjet_dsl.cli.text import load
     from jamjet_dsl.engine.engine import Engine
-    from jamjet_dsl.engine.migrate import migrate, runs_to_migrate
+    from jamjet_dsl.engine.migrate import AT_REST, migrate, runs_to_migrate
     from jamjet_dsl.store.sqlite import SqliteStore
 
     if (run_id is None) != everything:
         raise click.UsageError("name a run, or --all")
     path = program_file(split_agent(program)[0])
-    compiled = load(program)
+    first = load(program)
     folder = os.path.dirname(os.path.abspath(path)) if path != "-" else os.getcwd()
-    db = existing_database(ctx)
-    engine = Engine(store=SqliteStore(db, read_only=dry_run))
-    verdicts = []
+    engine = Engine(store=SqliteStore(existing_database(ctx), read_only=dry_run))
+    store = engine.store
     try:
-        store = engine.store
-        names = [store.find(run_id)] if run_id is not None else runs_to_migrate(store, compiled)
-        for name in names:
-            now = engine.clock.now_ms()
-            verdicts.append(
-                migrate(
-                    store,
-                    name,
-                    compiled,
-                    owner=engine.owner,
-                    now_ms=now,
-                    folder=folder,
-                    dry_run=dry_run,
-                    by=by or "",
-                    note=note or "",
-                )
+        if run_id is not None:
+            row = store.summary(store.find(run_id))
+            chosen = [(row.run_id, _version_of(program, first, row.agent))]
+        else:
+            agents = dict.fromkeys(row.agent for row in store.summaries((*AT_REST, "running")))
+            versions = {id(v): v for v in (_version_of(program, first, agent) for agent in agents)}
+            chosen = [(name, version) for version in versions.values() for name in runs_to_migrate(store, version)]
+        verdicts = [
+            migrate(
+                store, name, version, owner=engine.owner, now_ms=engine.clock.now_ms(), folder=folder,
+                dry_run=dry_run, by=by or "", note=note or "",
             )
+            for name, version in chosen
+        ]  # fmt: skip
     finally:
-        engine.store.close()
+        store.close()
     for verdict in verdicts:
         if form == "json":
             print_json(verdict.as_json())
@@ -212,11 +215,29 @@ def migrate_command(
         click.echo(f"{verdict.run_id}  {verdict.status} in {verdict.state}  {said}")
         for reason in verdict.reasons:
             click.echo(f"  {reason.code}  {plain(reason.message)}")
+            click.echo(f"    help: {plain(reason.help)}")
         for old, new in verdict.mapped:
             click.echo(f"  {old} -> {new}")
     if not verdicts and form == "human":
         click.echo("no run is at rest that could be moved", err=True)
     return OK if all(verdict.compatible for verdict in verdicts) else FOUND
+
+
+def _version_of(program: str, first: Compiled, agent: str) -> Compiled:
+    """The program for runs of an agent: FILE's own agent of that name where none was named, else what was named (or
+    the first), which the run will be told it is not of."""
+    from jamjet_dsl.cli.common import program_file, split_agent
+    from jamjet_dsl.compiler import compile_file
+
+    path, named = split_agent(program)
+    if named is not None or path == "-" or agent == first.definition.main:
+        return first
+    try:
+        return compile_file(program_file(path), agent)
+    except JamError as error:
+        if error.code != "JAMR005":
+            raise
+        return first
 
 
 # ---- prune

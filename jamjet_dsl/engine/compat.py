@@ -18,10 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.engine.compat_flow import needed
+from jamjet_dsl.engine.reasons import KEEP, Reason, reason
 from jamjet_dsl.engine.veil import redacted_paths
 from jamjet_dsl.kernel import monitors
 from jamjet_dsl.kernel.actions import enter_ask
@@ -35,13 +36,6 @@ from jamjet_dsl.kernel.scope import scope_of
 from jamjet_dsl.kernel.values import EvalError, Timestamp, from_journal, from_public, of_key, to_journal
 
 
-class Reason(NamedTuple):
-    """Something that stands against it."""
-
-    code: str
-    message: str
-
-
 @dataclass(slots=True)
 class Fit:
     """Reasons against it, and the fields of the `migrated` event that make the state one of the new program."""
@@ -49,9 +43,9 @@ class Fit:
     reasons: list[Reason] = field(default_factory=list)
     body: dict[str, Any] = field(default_factory=dict)
 
-    def against(self, code: str, message: str) -> None:
+    def against(self, code: str, message: str, help: str = "") -> None:
         """One more reason."""
-        self.reasons.append(Reason(code, message))
+        self.reasons.append(reason(code, message, help))
 
 
 def fit(old: Program, new: Program, state: RunState, now_ms: int) -> Fit:
@@ -354,14 +348,15 @@ def _history(old: Program, new: Program, state: RunState, found: Fit) -> None:
     lost = set(redacted_paths(old.agent)) - set(redacted_paths(new.agent))
     if lost:
         paths = ", ".join(".".join(path) for path in sorted(lost))
-        found.against("JAMR412", f"`redact {paths}` is gone: what was kept apart would be written down")
+        found.against("JAMR412", f"`redact {paths}` is gone: what was kept apart would be written down", KEEP)
     for problem in _unknown(old.main, new.main, state.monitors):
-        found.against("JAMR412", problem)
+        found.against("JAMR412", problem, KEEP)
     for frame in state.frames.values():
         if frame.kind == "agent" and frame.agent in new.plans:
             before, after = old.plan(frame), new.plan(frame)
             if before.agent.rules != after.agent.rules:
-                found.against("JAMR412", f"the child `{frame.agent}` is at work, and its policy changed")
+                help = "wait until the child has ended, or keep its policy"
+                found.against("JAMR412", f"the child `{frame.agent}` is at work, and its policy changed", help)
     rules = _rules(old.main, new.main)
     if any(index != number for index, number in rules.items()) or len(rules) < _limits(old.main):
         found.body["rules"] = {str(index): number for index, number in rules.items()}

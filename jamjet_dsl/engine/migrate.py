@@ -14,10 +14,11 @@ from typing import Any
 from jamjet_dsl.definition import Compiled
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.engine.advance import Transition
-from jamjet_dsl.engine.compat import Fit, Reason, fit
+from jamjet_dsl.engine.compat import Fit, fit
 from jamjet_dsl.engine.journal import batch_of, hide_state
 from jamjet_dsl.engine.loading import Pinned, load_state, load_veil, pin, pinned
 from jamjet_dsl.engine.owner import is_dead
+from jamjet_dsl.engine.reasons import Reason, reason
 from jamjet_dsl.engine.replay_world import same
 from jamjet_dsl.kernel import state_json
 from jamjet_dsl.kernel.machine import apply, decide
@@ -49,7 +50,7 @@ class Verdict:
 
     def as_json(self) -> dict[str, Any]:
         """All of it, for `--format json`."""
-        reasons = [reason._asdict() for reason in self.reasons]
+        reasons = [each._asdict() for each in self.reasons]
         mapped = [{"from": old, "to": new} for old, new in self.mapped]
         return {**asdict(self), "reasons": reasons, "mapped": mapped, "compatible": self.compatible}
 
@@ -95,7 +96,7 @@ def migrate(
         if error.code != "JAMR205":
             raise
         summary = store.summary(run_id)
-        return Verdict(run_id, summary.status, summary.state, (Reason(error.code, error.message),))
+        return Verdict(run_id, summary.status, summary.state, (reason(error.code, error.message),))
     try:
         summary = store.summary(run_id)
         verdict, found, old, state = _verdict(store, summary, new, now_ms)
@@ -118,13 +119,15 @@ def _verdict(
     if summary.status in ENDED:
         found.against("JAMR204", f"it has ended ({summary.status})")
     elif summary.agent != new.agent.name:
-        found.against("JAMR412", f"it is of the agent `{summary.agent}`, the program of `{new.agent.name}`")
+        help = f"name a program of its agent: `--to FILE:{summary.agent}`"
+        found.against("JAMR412", f"it is of the agent `{summary.agent}`, the program of `{new.agent.name}`", help)
     else:
         old = pinned(store, summary.definition, summary.source)
         program = Program.of(old.compiled.definition)
         state = load_state(store, program, summary.run_id, load_veil(store, program, summary.run_id))
         if not at_rest(state):
-            found.against("JAMR412", "it is at work: a run is moved while it waits or is parked")
+            help = f"try again once it rests; `jam show {summary.run_id}` says where it stands"
+            found.against("JAMR412", "it is at work: a run is moved while it waits or is parked", help)
         else:
             found = fit(program, new, state, max(now_ms, state.now_ms))
     names = found.body.get("states", {})

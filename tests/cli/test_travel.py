@@ -57,13 +57,13 @@ agent deep version 1 {
       start state first { call find("bad")  on error Gone -> two  -> two }
       state two { call find("r") as y  when y == "rr" -> three  otherwise -> three }
       state three { wait 0s -> four }
-      state four { call find("bad") as z  on error Gone skip  yields z }
+      state four { call find("bad") as z  on error Gone yields "gone"  yields z }
     }
     branch right as b or "-" {
       start state begin { call find("s") as u -> next }
       state next { call find(u) as v  yields v }
     }
-    join 1 of 2
+    join all
     on join -> done
     on error JoinFailed -> over
   }
@@ -298,6 +298,46 @@ def test_migrate_lists_a_verdict_per_run_and_moves_what_fits(jam: Jam, pay: Path
     assert jam("answer", "r2", "approve", "--by", "olga").code == 0
     assert jam("replay", "r1").code == 0
     assert jam("explain", "JAM802").code == 0
+
+
+OTHER = """\
+agent other version 1 {
+  start state nap { wait 1h -> done }
+  final done {}
+}
+"""
+
+
+def test_migrate_takes_the_runs_own_agent_of_a_file_with_several(jam: Jam, pay: Path, tmp_path: Path) -> None:
+    two = OTHER + PAY.replace("version 1", "version 2").replace("timeout 20m", "timeout 40m")
+    (tmp_path / "two.jam").write_text(two)
+    (tmp_path / "other.jam").write_text(OTHER.replace("1h", "2h"))
+    jam("run", "pay.jam", "--input", INPUT, "--id", "r1")
+    jam("run", "pay.jam", "--input", INPUT, "--id", "r2")
+    jam("run", "other.jam", "--id", "o1")
+    for name, agent in (("two.jam:other", "other"), ("other.jam", "other")):
+        said = jam("migrate", "r1", "--to", name)
+        assert said.code == 1
+        assert f"  JAMR412  it is of the agent `payer`, the program of `{agent}`\n" in said.out
+        assert "    help: name a program of its agent: `--to FILE:payer`\n" in said.out
+    said = jam("migrate", "r1", "--to", "two.jam")
+    assert (said.code, said.out) == (0, "r1  waiting in review  moved\n")
+    said = jam("migrate", "--all", "--to", "two.jam")
+    assert (said.code, sorted(said.out.splitlines())) == (
+        0,
+        ["o1  waiting in nap  moved", "r2  waiting in review  moved"],
+    ), said
+    assert [jam("replay", name).code for name in ("r1", "r2", "o1")] == [0, 0, 0]
+
+
+def test_migrate_says_what_to_do_about_each_reason(jam: Jam, paid: str, tmp_path: Path) -> None:
+    jam("run", "pay.jam", "--input", INPUT, "--id", "r2")
+    (tmp_path / "new.jam").write_text(PAY.replace("version 1", "version 2").replace("review", "check"))
+    (gone,) = jam("migrate", "r2", "--to", "new.jam", "--format", "json").json["reasons"]
+    assert gone["message"].endswith("map it with `migrate from 1 { review -> … }`")
+    assert gone["help"].endswith("or leave the run to end on its own program")
+    said = jam("migrate", paid, "--to", "new.jam")
+    assert "  JAMR204  it has ended (completed)\n    help: it keeps the program it had; start a new run\n" in said.out
 
 
 def test_prune_deletes_what_has_ended_and_says_what(jam: Jam, paid: str, tmp_path: Path) -> None:
