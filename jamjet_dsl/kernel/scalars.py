@@ -123,12 +123,16 @@ def map_keys(items: dict[object, Value]) -> list[Value]:
 
 
 class Money:
-    """An exact amount in one currency (three capital letters)."""
+    """An exact amount in one currency (three capital letters): `Money("12.50 USD")`, `Money(Decimal("12.50"), "USD")`.
+
+    Raises EvalError for a text that is no money, TypeError for an amount that is not exact or has no currency."""
 
     __slots__ = ("amount", "currency")
 
-    def __init__(self, amount: Decimal, currency: str) -> None:
-        self.amount = amount
+    def __init__(self, amount: Decimal | int | str, currency: str = "") -> None:
+        if type(amount) is not Decimal or not currency:
+            amount, currency = _written(amount, currency)
+        self.amount: Decimal = amount
         self.currency = currency
 
     def __eq__(self, other: object) -> bool:
@@ -289,6 +293,17 @@ def parse_decimal(text: str) -> Decimal:
     if not _DECIMAL.fullmatch(text):
         raise EvalError("bad_argument", f"{_quoted(text)} is not a decimal number")
     return exactly(EXACT.create_decimal, text)
+
+
+def _written(amount: object, currency: str) -> tuple[Decimal, str]:
+    """Money as people write it in Python."""
+    if isinstance(amount, str):
+        money = parse_money(f"{amount} {currency}" if currency else amount)
+        return money.amount, money.currency
+    if currency and isinstance(amount, int | Decimal) and not isinstance(amount, bool):
+        return Decimal(amount), currency
+    given = f"{amount!r}, {currency!r}" if currency else repr(amount)
+    raise TypeError(f'Money({given}): money is exact and has a currency; write Money("12.50 USD")')
 
 
 def parse_money(text: str, currency: str | None = None) -> Money:

@@ -457,3 +457,25 @@ def test_the_public_form_is_plain_json() -> None:
 def test_a_record_read_back_from_its_public_form_is_the_same(data: dict[str, Any]) -> None:
     value = read({**data, "amount": Money(data["amount"], "USD")}, RecordType(name="App"))
     assert identical(read(json.loads(json.dumps(to_public(value))), RecordType(name="App")), value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [("12.50 USD",), ("$12.5",), ("12.50", "USD"), (Decimal("12.5"), "USD"), (Decimal("12.500"), "USD")],
+)
+def test_money_is_made_as_people_write_it(given: Any) -> None:
+    assert Money(*given) == Money(Decimal("12.50"), "USD")
+    assert str(Money(*given)) == "12.50 USD"
+    assert Money(12, "USD") == Money("12 USD")
+
+
+@pytest.mark.parametrize("given", [(12.5, "USD"), (True, "USD"), (Decimal(1),), (12,), (None,)])
+def test_money_that_is_not_exact_or_has_no_currency_says_what_to_write(given: Any) -> None:
+    with pytest.raises(TypeError, match=r'write Money\("12.50 USD"\)'):
+        Money(*given)
+
+
+@pytest.mark.parametrize("given", [("12.50",), ("x USD",), ("12.50 USD", "USD"), ("",)])
+def test_a_text_that_is_no_money_makes_none(given: Any) -> None:
+    with pytest.raises(EvalError, match="is not money like `1.50 USD`"):
+        Money(*given)
