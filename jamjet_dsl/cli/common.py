@@ -240,7 +240,7 @@ def database(ctx: click.Context, program: str | None = None) -> str:
 
 
 def existing_database(ctx: click.Context) -> str:
-    """As `database`, for commands that only look: a database that is not there is not made.
+    """As `database`, for commands that want runs to be there: a database that is not there, or empty, is not made.
 
     Raises JamError JAMR101.
     """
@@ -251,4 +251,14 @@ def existing_database(ctx: click.Context) -> str:
             f"there is no run database at {path}",
             "name one with --db or JAM_DB: `jam run` prints which it uses",
         )
+    if os.path.isfile(path) and not any(map(_size, (path, f"{path}-wal", f"{path}-journal"))):
+        help = "name another with --db or JAM_DB: `jam run` prints which it uses, and would begin one here"
+        raise JamError("JAMR101", f"{path} is an empty file: no run was ever begun in it", help)
     return path
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0

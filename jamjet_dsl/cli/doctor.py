@@ -70,6 +70,8 @@ def _rebuilt(db: str, ids: tuple[str, ...], accept_loss: bool, form: str) -> int
     code = OK
     try:
         names = [store.find(name) for name in ids] if ids else store.names()
+        if not names and form == "human":
+            click.echo("no runs", err=True)
         for run_id in dict.fromkeys(names):
             try:
                 done = _one(store, run_id, accept_loss)

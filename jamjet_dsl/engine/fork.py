@@ -205,6 +205,10 @@ def _create(
     lease: Lease | None = None
     try:
         lease = store.create(run_id, batch_of(veil, step), owner, 1, now_ms)
+    except JamError as error:
+        if error.code != "JAMR203":
+            raise
+        raise JamError(error.code, error.message, "give the fork another id, or none: one is drawn") from None
     finally:
         if lease is not None:
             store.release(lease)

@@ -457,3 +457,28 @@ def test_the_program_with_errors_is_refused_by_run_as_by_check(jam: Jam, tmp_pat
     assert (said.code, said.out) == (1, "")
     assert "a.jam:" in said.err
     assert not (tmp_path / "jam.db").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "runs", "show r1", "history r1", "inbox", "replay r1", "fork r1 --at 1", "resume --all", "answer r1 yes",
+        "migrate --all --to a.jam", "prune --keep 0", "doctor", "doctor --rebuild --all",
+    ],
+)  # fmt: skip
+def test_an_empty_file_is_no_database_and_stays_as_it_is(jam: Jam, tmp_path: Path, command: str) -> None:
+    (tmp_path / "a.jam").write_text(SOUND)
+    (tmp_path / "empty.db").touch()
+    refused(jam(*command.split(), "--db", "empty.db"), "JAMR101", 2, "is an empty file", "--db")
+    assert (tmp_path / "empty.db").read_bytes() == b""
+    assert jam("run", "a.jam", "--input", '{"n": 12}', "--db", "empty.db").code == 0
+
+
+def test_two_forks_with_one_id(jam: Jam, tmp_path: Path) -> None:
+    (tmp_path / "a.jam").write_text(SOUND)
+    jam("run", "a.jam", "--input", '{"n": 12}', "--id", "r1")
+    assert jam("fork", "r1", "--at", 1, "--id", "f1").code == 0
+    said = jam("fork", "r1", "--at", 1, "--id", "f1")
+    refused(said, "JAMR203", 2, "the run f1 exists", "give the fork another id, or none")
+    assert "--if-exists" not in said.err
+    assert len(jam("runs", "--format", "json").lines) == 2

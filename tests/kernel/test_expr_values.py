@@ -477,5 +477,5 @@ def test_money_that_is_not_exact_or_has_no_currency_says_what_to_write(given: An
 
 @pytest.mark.parametrize("given", [("12.50",), ("x USD",), ("12.50 USD", "USD"), ("",)])
 def test_a_text_that_is_no_money_makes_none(given: Any) -> None:
-    with pytest.raises(EvalError, match="is not money like `1.50 USD`"):
+    with pytest.raises(EvalError, match=r"is not money like `1\.50 USD`"):
         Money(*given)
