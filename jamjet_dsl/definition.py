@@ -495,7 +495,8 @@ class ToolSetDef(Model):
 
 class LimitDef(Model):
     """A bound on calls (`count`) or on a sum (`amount` <= `bound`). `per` are grouping expressions; `window_ms`
-    a sliding window; `principal` widens the count from this run to all runs of the principal."""
+    a sliding window; `principal` widens the count from this run to all runs of the principal; `turn` narrows it to the
+    calls since a model last answered."""
 
     tools: ToolSetDef
     count: int | None = None
@@ -503,6 +504,7 @@ class LimitDef(Model):
     bound: ExprJson | None = None
     per: tuple[ExprJson, ...] = ()
     principal: bool = False
+    turn: bool = False
     window_ms: int | None = None
 
 

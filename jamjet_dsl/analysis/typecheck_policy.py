@@ -24,6 +24,11 @@ def is_window(node: ast.Expr) -> bool:
     return isinstance(node, ast.Ident) and node.name in WINDOWS
 
 
+def is_turn(node: ast.Expr) -> bool:
+    """Whether a `per` is `per turn`: since a model last answered."""
+    return isinstance(node, ast.Ident) and node.name == "turn"
+
+
 class PolicyChecker:
     """Types the rules of one agent."""
 
@@ -170,11 +175,11 @@ class PolicyChecker:
             if amount.kind not in ("int", "decimal", "money", "error", "any"):
                 exprs.problem("JAM401", limit.amount, f"a total adds up numbers or money, not `{show(amount)}`")
             exprs.expect(limit.bound, amount if amount.kind in ("decimal", "money") else INT)
-        windows = [p for p in limit.per if is_window(p)]
+        windows = [p for p in limit.per if is_window(p) or is_turn(p)]
         for extra in windows[1:]:
-            exprs.problem("JAM007", extra, "a limit has one window of time")
+            exprs.problem("JAM007", extra, "a limit has one window of time, or is per turn")
         for per in limit.per:
-            if not is_window(per):
+            if per not in windows:
                 exprs.value(per)
 
     def _redacted(self, path: ast.Path) -> None:

@@ -6,7 +6,9 @@
     by KIND TOOL NAMES ARGS  the same for given values of the arguments NAMES, where a rule or expression asks
     read TOOL NAMES ARGS     args and result of the last success, for `require read(...) as x`
     first TOOL               args and result of the first success, for `require any of ... as x`
-    limit RULE GROUP         what a `limit` has counted: `{"count", "sum", "window": [[at_ms, amount], ...]}`
+    limit RULE GROUP         what a `limit` has counted: `{"count", "sum", "window": [[at_ms, amount], ...]}`;
+                             of one `per turn` also `"turn"`, the turn it was counted in
+    turn                     how many turns have begun, where a `limit` is `per turn`
 
 A call counts once however many attempts it takes. A child agent has monitors of its own in its frame; what it calls
 counts there and in those of every agent around it.
@@ -25,10 +27,12 @@ from jamjet_dsl.kernel.model import Json
 from jamjet_dsl.kernel.values import dumps_journal, to_journal
 
 if TYPE_CHECKING:
+    from jamjet_dsl.definition import LimitDef
     from jamjet_dsl.kernel.program import Plan, Program
 
 SEP = "\x1f"
 """Stands between the parts of a key; no name holds it."""
+TURN = "turn"
 
 
 def _key(*parts: str) -> str:
@@ -129,10 +133,22 @@ def first_success(monitors: Mapping[str, Json], tools: list[str]) -> dict[str, J
     return min(found, key=lambda entry: entry["order"], default=None)
 
 
-def limit_used(monitors: Mapping[str, Json], rule: int, group: str, since_ms: int | None) -> tuple[int, Decimal]:
-    """Count and sum that a limit has seen in a group, in the window that began at `since_ms` (None: ever)."""
+def new_turn(program: Program, draft: Draft, path: str) -> None:
+    """A model has answered in the frame at `path`: limits per turn count from here on."""
+    if not program.turns:
+        return
+    for plan, monitors in _around(program, draft, path):
+        if plan.turns:
+            monitors[TURN] = monitors.get(TURN, 0) + 1
+
+
+def limit_used(
+    monitors: Mapping[str, Json], rule: int, group: str, since_ms: int | None, turn: bool = False
+) -> tuple[int, Decimal]:
+    """Count and sum that a limit has seen in a group, in the window that began at `since_ms` (None: ever), or in
+    this turn."""
     entry = monitors.get(_key("limit", str(rule), group))
-    if entry is None:
+    if entry is None or (turn and entry["turn"] != monitors.get(TURN, 0)):
         return 0, Decimal(0)
     if since_ms is None:
         return entry["count"], Decimal(entry["sum"])
@@ -140,15 +156,21 @@ def limit_used(monitors: Mapping[str, Json], rule: int, group: str, since_ms: in
     return len(inside), sum(inside, Decimal(0))
 
 
-def limit_take(draft: Draft, home: str, rule: int, group: str, amount: str, at_ms: int, window_ms: int | None) -> None:
-    """Counts a call under a limit. What has left a sliding window is dropped, so an entry is as large as the
-    calls that one window can hold."""
-    monitors = draft.monitors(home)
+def limit_take(draft: Draft, home: str, rule: int, limit: LimitDef, group: str, amount: str) -> None:
+    """Counts a call under a limit. What has left a sliding window, or was counted in an earlier turn, is dropped, so an
+    entry is as large as the calls that one window can hold."""
+    monitors, at_ms = draft.monitors(home), draft.state.now_ms
     key = _key("limit", str(rule), group)
-    entry = monitors.get(key) or {"count": 0, "sum": "0", "window": []}
+    entry = monitors.get(key) or _NOTHING_COUNTED
+    if limit.turn and entry.get(TURN) != monitors.get(TURN, 0):
+        entry = _NOTHING_COUNTED
     window: list[Json] = []
-    if window_ms is not None:
-        window = [item for item in entry["window"] if item[0] > at_ms - window_ms]
+    if limit.window_ms is not None:
+        window = [item for item in entry["window"] if item[0] > at_ms - limit.window_ms]
         window.append([at_ms, amount])
     total = Decimal(entry["sum"]) + Decimal(amount)
-    monitors[key] = {"count": entry["count"] + 1, "sum": str(total), "window": window}
+    taken: dict[str, Json] = {"count": entry["count"] + 1, "sum": str(total), "window": window}
+    monitors[key] = {**taken, TURN: monitors.get(TURN, 0)} if limit.turn else taken
+
+
+_NOTHING_COUNTED: Mapping[str, Json] = {"count": 0, "sum": "0", "window": []}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from jamjet_dsl import definition as d
 from jamjet_dsl.kernel import monitors
 from jamjet_dsl.kernel.budget import amount, charge, overruns, used
 from jamjet_dsl.kernel.draft import Draft
@@ -113,8 +114,8 @@ def freeze(program: Program, draft: Draft, frame: Frame, body: dict[str, Json]) 
         rules = plan_at(program, new, home).agent.rules or ()
         for rule, group, size in limits:
             limit = rules[rule].limit
-            window = limit.window_ms if limit is not None else None
-            monitors.limit_take(draft, home, rule, group, size, new.now_ms, window)
+            assert limit is not None
+            monitors.limit_take(draft, home, rule, limit, group, size)
     monitors.count(program, draft, frame.path, "attempted", body["tool"], _args(program, frame.call))
 
 
@@ -173,6 +174,8 @@ def _happened(program: Program, draft: Draft, frame: Frame, body: dict[str, Json
         args = _args(program, frame.call) if frame.call is not None else {}
         monitors.count(program, draft, frame.path, "succeeded", tool, args)
         monitors.remember(program, draft, frame.path, tool, args, body["result"])
+    elif isinstance(program.action(frame), d.Think):
+        monitors.new_turn(program, draft, frame.path)
     if "undo" in body:
         draft.own("undo").append({"cmd": action_id(frame), **body["undo"]})
     succeed(draft, frame, body)

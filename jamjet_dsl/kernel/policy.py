@@ -23,7 +23,7 @@ from jamjet_dsl.kernel.model import Frame, Grant, RunState
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.records import check_args, digest_of
 from jamjet_dsl.kernel.rules import Decision
-from jamjet_dsl.kernel.scope import scope_of
+from jamjet_dsl.kernel.scope import ATTESTED, UNTRUSTED, scope_of
 from jamjet_dsl.kernel.values import from_public, to_journal
 
 __all__ = ["Decision", "Fence", "decide_call"]
@@ -47,6 +47,7 @@ class Fence:
         self.program = Program.of(definition)
         who = {"id": "", "roles": [], **(principal or {})}
         self._state = RunState("fence", agent=self.program.agent.name, principal=who, now_ms=now_ms, started_ms=now_ms)
+        self._types = {**{f.name: f.type for f in self.program.agent.inputs}, **self.program.main.types}
         self._state.vars = {name: self._value(name, value) for name, value in (variables or {}).items()}
         self._frame = Frame("", "")
 
@@ -57,6 +58,8 @@ class Fence:
         *,
         approved: bool = False,
         approvals: Iterable[Mapping[str, Any]] = (),
+        attested: Iterable[str] = (),
+        untrusted: Iterable[str] = (),
         facts: Mapping[str, Any] | None = None,
         read: Callable[[str, dict[str, Any]], Any] | None = None,
         at_ms: int | None = None,
@@ -64,38 +67,50 @@ class Fence:
         """Decides a call with these arguments (JSON or values) at a time (milliseconds since 1970).
 
         `approvals` were given for exactly this call: `{"ask": state, "by": id, "roles": [...]}`; `approved` stands
-        for every approval that the rules want. Facts come from `facts` by name, else from `read(tool, args)`;
-        one that neither gives has no value, and conditions that need it deny.
+        for every approval that the rules want. `attested` are the parameters whose value a person gave, `untrusted`
+        those that outside text had a part in; what is named in neither is neither. Facts come from `facts` by name,
+        else from `read(tool, args)`; one that neither gives, or that is not of its type, has no value, and conditions
+        that need it deny.
         """
         values, problems = self._arguments(tool, args)
         if problems:
             return Decision("denied", (), "; ".join(problems))
         if at_ms is not None:
             self._state.now_ms = max(at_ms, self._state.now_ms)
-        digest = digest_of(tool, to_journal(values))
-        grants = [
-            Grant(
-                f"g{n}",
-                str(a.get("ask") or ""),
-                None,
-                {"tool": tool, "digest": digest},
-                str(a.get("by", "")),
-                self._state.now_ms,
-                None,
-                [{"by": str(a.get("by", "")), "roles": list(a.get("roles", ()))}],
-            )
-            for n, a in enumerate(approvals)
-        ]
-        scope = scope_of(self.program, self._state, self._frame)
+        grants = self._grants(digest_of(tool, to_journal(values)), tool, approvals)
+        scope = scope_of(self.program, self._state, self._frame).nested({}, _origins(attested, untrusted))
         draft = Draft(self._state)
+        misfits: list[str] = []
         while True:
             answer = rules.decide(self.program, draft.state, "", scope, "#1.1", tool, values, grants)
             if isinstance(answer, Decision):
                 break
-            draft.own("facts")[answer.key] = self._fact(answer, facts or {}, read)
+            draft.own("facts")[answer.key] = self._fact(answer, facts or {}, read, misfits)
         if approved and answer.verdict == "needs_approval":
             return replace(answer, verdict="allowed", reason="approved: " + answer.reason)
+        if misfits and answer.verdict == "denied":
+            return replace(answer, reason="; ".join([answer.reason, *misfits]))
         return answer
+
+    def turn(self) -> None:
+        """The model has answered anew: what is limited `per turn` is counted from here on."""
+        draft = Draft(self._state)
+        monitors.new_turn(self.program, draft, "")
+        self._state = draft.state
+
+    def know(self, name: str, value: Any, *, attested: bool = False, untrusted: bool = False) -> None:
+        """Sets an input or a variable of the agent, for every later decision, and says where its value came from.
+
+        Raises JamError: JAMR006 for a name that the agent does not have, JAMR301 for a value of another type.
+        """
+        if name not in self._types:
+            raise JamError("JAMR006", f"the agent has no input or variable `{name}`", "name one that it declares")
+        found = self._value(name, value)
+        flags = frozenset(f for f, there in ((ATTESTED, attested), (UNTRUSTED, untrusted)) if there)
+        draft = Draft(self._state)
+        draft.own("vars")[name] = found
+        draft.own("provenance")[name] = flags
+        self._state = draft.state
 
     def record(
         self, tool: str, args: Mapping[str, Any], *, ok: bool = True, result: Any = None, at_ms: int | None = None
@@ -111,8 +126,8 @@ class Fence:
             scope = scope_of(self.program, self._state, self._frame).nested({"args": values})
             for index, group, size in rules.limits_of(self.program, self._state, "", scope, tool):
                 limit = (self.program.agent.rules or ())[index].limit
-                window = limit.window_ms if limit is not None else None
-                monitors.limit_take(draft, "", index, group, size, draft.state.now_ms, window)
+                assert limit is not None
+                monitors.limit_take(draft, "", index, limit, group, size)
         monitors.count(self.program, draft, "", "attempted", tool, values)
         monitors.count(self.program, draft, "", "succeeded" if ok else "failed", tool, values)
         if ok:
@@ -126,8 +141,22 @@ class Fence:
             raise JamError("JAMR006", f"the program declares no tool `{tool}`", "declare it, with its effect")
         return check_args(self.program, tool, args)
 
+    def _grants(self, digest: str, tool: str, approvals: Iterable[Mapping[str, Any]]) -> list[Grant]:
+        """Each approval as a grant of exactly the call with that digest."""
+        call, now = {"tool": tool, "digest": digest}, self._state.now_ms
+        found = []
+        for n, given in enumerate(approvals):
+            by = str(given.get("by", ""))
+            people = [{"by": by, "roles": list(given.get("roles", ()))}]
+            found.append(Grant(f"g{n}", str(given.get("ask") or ""), None, call, by, now, None, people))
+        return found
+
     def _fact(
-        self, missing: rules.Missing, facts: Mapping[str, Any], read: Callable[[str, dict[str, Any]], Any] | None
+        self,
+        missing: rules.Missing,
+        facts: Mapping[str, Any],
+        read: Callable[[str, dict[str, Any]], Any] | None,
+        misfits: list[str],
     ) -> dict[str, Any]:
         entry: dict[str, Any] = {"at_ms": self._state.now_ms, "cmd": "#1.1"}
         if missing.name in facts:
@@ -139,6 +168,7 @@ class Fence:
         problems: list[str] = []
         type_ = self.program.defn.tools[missing.tool].result or _ANY
         result = from_public(value, type_, self.program.defn, missing.name, problems)
+        misfits.extend(f"the fact {problem}" for problem in problems)
         return {**entry, "error": "InvalidOutput"} if problems else {**entry, "result": to_journal(result)}
 
     def _typed(self, value: Any, type_: Type | None) -> Any:
@@ -148,12 +178,20 @@ class Fence:
         return from_public(value, _ANY, self.program.defn, "", []) if problems else found
 
     def _value(self, name: str, value: Any) -> Any:
-        types = {**{f.name: f.type for f in self.program.agent.inputs}, **self.program.main.types}
         problems: list[str] = []
-        found = from_public(value, types.get(name, _ANY), self.program.defn, name, problems)
+        found = from_public(value, self._types.get(name, _ANY), self.program.defn, name, problems)
         if problems:
             raise JamError("JAMR301", f"`{name}` does not fit its type", details=tuple(problems))
         return found
+
+
+def _origins(attested: Iterable[str], untrusted: Iterable[str]) -> dict[str, frozenset[str]]:
+    """By path (`args.p`), where the value of each of these parameters came from."""
+    found: dict[str, frozenset[str]] = {}
+    for flag, names in ((ATTESTED, attested), (UNTRUSTED, untrusted)):
+        for name in names:
+            found[f"args.{name}"] = found.get(f"args.{name}", frozenset()) | {flag}
+    return found
 
 
 def decide_call(

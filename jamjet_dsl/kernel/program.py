@@ -113,6 +113,11 @@ class Plan:
                     names.update(tool for tool in self.defn.tools if matches(self.defn, tools, tool))
         return frozenset(names)
 
+    @cached_property
+    def turns(self) -> bool:
+        """Whether the policy has a limit per turn."""
+        return any(rule.limit is not None and rule.limit.turn for rule in self.agent.rules or ())
+
     def expressions(self) -> Iterator[d.ExprJson]:
         """Every expression of the agent and of the functions it may call."""
         yield from _expressions_in(self.agent.model_dump(mode="python"))
@@ -329,6 +334,11 @@ class Program:
     def remembered(self) -> frozenset[str]:
         """Tools whose calls a policy or an expression of any agent asks about: these leave an intent."""
         return self.main.remembered.union(*(plan.remembered for plan in self.plans.values()))
+
+    @cached_property
+    def turns(self) -> bool:
+        """Whether the policy of any agent has a limit per turn."""
+        return self.main.turns or any(plan.turns for plan in self.plans.values())
 
     def callee(self, tool: str) -> Callee:
         """A declared tool, ready to be called."""

@@ -319,7 +319,7 @@ class _Judge(Verdicts):
         try:
             group = monitors.group_key([self.program.evaluate(expr, self.scope) for expr in limit.per])
             since = None if limit.window_ms is None else self.state.now_ms - limit.window_ms
-            calls, total = monitors.limit_used(self.monitors, index, group, since)
+            calls, total = monitors.limit_used(self.monitors, index, group, since, limit.turn)
             size = Decimal(0)
             if limit.amount is not None and limit.bound is not None:
                 value = self.program.evaluate(limit.amount, self.scope)

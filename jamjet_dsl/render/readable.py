@@ -209,6 +209,7 @@ def _limit(given: d.LimitDef) -> str:
     tools = tool_set(given.tools)
     per = "".join(f" per {expression(p)}" for p in given.per)
     per += " per principal" if given.principal else ""
+    per += " per turn" if given.turn else ""
     per += f" per {duration(given.window_ms)}" if given.window_ms is not None else ""
     if given.amount is not None and given.bound is not None:
         return f"{tools} total {expression(given.amount)} <= {expression(given.bound)}{per}"

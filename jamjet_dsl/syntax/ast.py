@@ -468,7 +468,7 @@ class NeverRule(Node):
 
 
 class LimitCalls(Node):
-    """`search 8 calls`, `refund 1 call per args.order_id`, `… per principal per day`."""
+    """`search 8 calls`, `refund 1 call per args.order_id`, `… per principal per day`, `any 1 call per turn`."""
 
     tools: ToolSet
     count: Expr

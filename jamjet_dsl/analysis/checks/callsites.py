@@ -21,6 +21,7 @@ class Site(NamedTuple):
 
     `how` is direct (`call T`), proposed, approved, confirm (the probe of a call in doubt), undo, finally, or run (a
     child agent calls it). `state` is None in `finally`. `asks` are the asks whose grant an approved call uses.
+    `certain`: who comes there calls this tool, and not one of several that a model chose from.
     """
 
     state: FlowState | None
@@ -28,6 +29,7 @@ class Site(NamedTuple):
     how: str
     span: Span
     asks: tuple[FlowState, ...] = ()
+    certain: bool = False
 
     @property
     def name(self) -> str:
@@ -57,7 +59,7 @@ class CallSites:
         if agent.finally_ is not None:
             for action in ast.clauses(agent.finally_.body, ast.CallAction):
                 if (tool := self._tool(action.call.tool)) is not None:
-                    self.sites.append(Site(None, tool, "finally", action.call.span))
+                    self.sites.append(Site(None, tool, "finally", action.call.span, certain=True))
         self.sites.extend(self._confirms())
         self.sites.extend(self._undos())
 
@@ -70,9 +72,9 @@ class CallSites:
         tools = tools_of(action, self.agent, self.analysis)
         match action:
             case ast.CallAction(call=call):
-                yield from (Site(state, tool, "direct", call.span) for tool in tools)
+                yield from (Site(state, tool, "direct", call.span, certain=True) for tool in tools)
             case ast.CallWithAction(tool=name):
-                yield from (Site(state, tool, "direct", name.span) for tool in tools)
+                yield from (Site(state, tool, "direct", name.span, certain=True) for tool in tools)
             case ast.CallProposedAction(move=move):
                 for tool in tools:
                     if len(tools) == 1 or not self._routed_away(state, move, tool):
@@ -82,7 +84,7 @@ class CallSites:
                 for tool in tools:
                     asks = self.offers.get(tool, [])
                     chosen = tuple(a for a in asks if named is None or a in named)
-                    yield Site(state, tool, "approved", name.span, chosen)
+                    yield Site(state, tool, "approved", name.span, chosen, certain=len(tools) == 1)
             case ast.RunAction(call=call):
                 yield from (Site(state, tool, "run", call.span) for tool in self._child_tools(call.tool))
             case _:

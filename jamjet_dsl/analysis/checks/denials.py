@@ -69,8 +69,7 @@ class _Denials:
         self.calls = calls
         self.rules = rules
         self.called = dict.fromkeys(site.tool for site in calls.sites)
-        sure = ("direct", "approved", "finally")
-        self.uncertain = dict.fromkeys(site.tool for site in calls.sites if site.how not in sure)
+        self.uncertain = dict.fromkeys(site.tool for site in calls.sites if not site.certain)
 
     def cause(self, tool: ast.ToolDecl, site: Site | None) -> Span | None:
         """A rule that may deny the call of a tool at a site (None: where an ask offers it), if there is one.
@@ -94,7 +93,7 @@ class _Denials:
                 return limit.span
         for never in about.nevers:
             # Of two calls that are certain where they stand JAM612 speaks, or there is nothing to say.
-            certain = never.when is None and site is not None and site.how in ("direct", "approved")
+            certain = never.when is None and site is not None and site.certain
             if self.rules.among(never.after, self.uncertain if certain else self.called):
                 return never.span
         return self._unapproved(tool, about, site.how if site is not None else "asked")

@@ -134,7 +134,7 @@ def _never_after(policy: ast.Policy, calls: CallSites, rules: Rules) -> Iterator
     the policy, which denies it when it happens; so is a rule with a condition."""
     certain: dict[ast.ToolDecl, list[Site]] = {}
     for site in calls.sites:
-        if site.how in ("direct", "approved", "finally"):
+        if site.certain:
             certain.setdefault(site.tool, []).append(site)
     for rule in ast.clauses(policy.rules, ast.NeverRule):
         if rule.when is not None:

@@ -381,6 +381,19 @@ def test_a_rule_with_a_condition_and_proposed_calls_are_left_to_the_policy():
     assert found(head, REACT % ROUTED) == []
 
 
+def test_an_approved_one_of_several_that_a_model_chose_from_is_left_to_the_policy_too():
+    """It is not certain which of them a person approves."""
+    head = (
+        "policy { allow look, pay  require approval ask_pay before pay, look  never look after pay }  on denied -> stop"
+    )
+    states = (REACT % "when has(move.call) -> ask_pay").replace("call approved pay", "call approved answer")
+    states = states.replace("state act { call proposed move  -> decide limit 3 else stop }", "")
+    states = states.replace("answer  -> done", "answer  -> decide limit 3 else stop")
+    assert "JAM612" not in [d.code for d in found(head, states)]
+    one = states.replace("tools look, pay", "tools pay")
+    assert "JAM612" in [d.code for d in found(head.replace("never look after pay", "never pay after pay"), one)]
+
+
 def test_branches_beside_each_other_may_come_in_any_order():
     head = "policy { allow look, book  never book after look }  on denied -> stop"
     states = """start parallel both {
