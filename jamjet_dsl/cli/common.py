@@ -181,10 +181,12 @@ def read_json(value: str, what: str) -> Any:
         from jamjet_dsl.compiler import read_text
 
         text = _decoded(read_text(value[1:]), value[1:] or "a file without a name")
-    return _parsed_json(text, what)
+    return parse_json(text, what)
 
 
-def _parsed_json(text: str, what: str) -> Any:
+def parse_json(text: str, what: str) -> Any:
+    """A text as JSON; decimal fractions stay exact. Raises JamError: JAMR003 for one that is nested too deeply, JAMR301
+    for one that is not JSON."""
     import json
     from decimal import Decimal
 

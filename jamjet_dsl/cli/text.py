@@ -155,7 +155,7 @@ def load(program: str) -> Compiled:
 @debug_option
 def eval_command(expression: str, data: str | None, form: str) -> int:
     """Evaluate an expression of the language (CEL) with the variables given."""
-    from jamjet_dsl.evaluate import eval_text
+    from jamjet_dsl.evaluate.expression import eval_text
     from jamjet_dsl.kernel.values import to_public
 
     given = read_json(data, "--data") if data is not None else {}

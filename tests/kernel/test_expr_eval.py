@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from jamjet_dsl.definition import FieldDef, Fn, Scalar
 from jamjet_dsl.diagnostics.errors import JamError
-from jamjet_dsl.evaluate import eval_text
+from jamjet_dsl.evaluate.expression import eval_text
 from jamjet_dsl.kernel.expr import FUNCTIONS, MAX_STEPS, EvalError, compile_expr, compile_guard, show
 from jamjet_dsl.kernel.values import Duration, Money, Timestamp, TypeValue, UInt, dumps_journal, to_key, to_public
 

@@ -9,7 +9,7 @@ import pytest
 from jamjet_dsl.analysis.lower_expr import lower_expr, lower_text
 from jamjet_dsl.compiler import analyse_text
 from jamjet_dsl.diagnostics.errors import JamError
-from jamjet_dsl.evaluate import eval_text
+from jamjet_dsl.evaluate.expression import eval_text
 from jamjet_dsl.kernel.expr import compile_expr
 from jamjet_dsl.syntax import ast
 from jamjet_dsl.syntax.node import walk

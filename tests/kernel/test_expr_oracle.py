@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jamjet_dsl.diagnostics.errors import JamError
-from jamjet_dsl.evaluate import eval_text
+from jamjet_dsl.evaluate.expression import eval_text
 from jamjet_dsl.kernel.scalars import UInt, of_key
 
 cel = pytest.importorskip("cel_expr_python.cel")

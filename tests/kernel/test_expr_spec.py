@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jamjet_dsl.diagnostics.errors import JamError
-from jamjet_dsl.evaluate import eval_text
+from jamjet_dsl.evaluate.expression import eval_text
 from jamjet_dsl.kernel.values import to_public
 
 SPEC = Path(__file__).resolve().parents[2] / "specs" / "20-expressions.md"
