@@ -12,6 +12,7 @@ from .examples.pages import ROOT, blocks, checkout, run_blocks
 
 README = ROOT / "README.md"
 PYTHON = ROOT / "docs" / "python.md"
+POLICY = ROOT / "docs" / "policy.md"
 PAGES = [
     README,
     ROOT / "CONTRIBUTING.md",
@@ -62,6 +63,11 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("number", range(len(python_blocks(PYTHON))))
 def test_every_python_block_runs(number: int, elsewhere: Path) -> None:
     exec(compile(python_blocks(PYTHON)[number], f"{PYTHON.name}, block {number + 1}", "exec"), {"__name__": "page"})
+
+
+@pytest.mark.parametrize("number", range(len(python_blocks(POLICY))))
+def test_every_block_about_the_policy_runs(number: int, elsewhere: Path) -> None:
+    exec(compile(python_blocks(POLICY)[number], f"{POLICY.name}, block {number + 1}", "exec"), {"__name__": "page"})
 
 
 def test_the_service_is_short() -> None:
