@@ -119,7 +119,7 @@ class Judge:
         # A call that does not say its time was made when the one before it was.
         began = next((call.at_ms for call in read if call.at_ms is not None), self._now_ms)
         fence = Fence(self._defn, principal=principal, variables=variables, now_ms=began)
-        found = list(self._decisions(fence, read))
+        found = list(self._decisions(fence, read, variables))
         for decided, rules in found:
             _count(self.verdicts, decided.decision)
             for tally in [self._rules[rule] for rule in rules] or [self._none]:
@@ -133,17 +133,21 @@ class Judge:
         except ValueError as problem:
             raise JamError("JAMR301", f"call {number}: {problem}", _HELP) from None
 
-    def _decisions(self, fence: Fence, calls: list[_Call]) -> Iterator[tuple[Decided, tuple[int, ...]]]:
+    def _decisions(
+        self, fence: Fence, calls: list[_Call], variables: Mapping[str, Any]
+    ) -> Iterator[tuple[Decided, tuple[int, ...]]]:
         """Each call decided, and by which rules."""
         turn: Any = None
         for number, call in enumerate(calls):
             if number and not (call.parallel or (call.turn is not None and call.turn == turn)):
                 fence.turn()
             turn = call.turn
-            yield self._decided(fence, number, call)
+            yield self._decided(fence, number, call, variables)
 
-    def _decided(self, fence: Fence, number: int, call: _Call) -> tuple[Decided, tuple[int, ...]]:
-        for name, value in call.attested.items():
+    def _decided(
+        self, fence: Fence, number: int, call: _Call, variables: Mapping[str, Any]
+    ) -> tuple[Decided, tuple[int, ...]]:
+        for name, value in call.told(variables).items():
             if name in self._variables:
                 fence.know(name, value, attested=True)
         if call.tool not in self._defn.tools:
@@ -154,7 +158,7 @@ class Judge:
             call.args,
             approved=call.approved,
             approvals=call.approvals,
-            attested=[n for n, v in call.attested.items() if n in call.args and _same(v, call.args[n])],
+            attested=[n for n, v in call.told(call.args).items() if n in call.args and _same(v, call.args[n])],
             untrusted=call.untrusted,
             facts=call.facts,
             at_ms=call.at_ms,
@@ -195,7 +199,8 @@ class _Call:
     confirm       its approval: true (1) for every approval that the rules want, or a list of those that were given,
                   `{"by": "ann", "roles": ["officer"], "ask": "review"}`
     facts         the policy's facts by name, as they were at that moment
-    attested      the values that a person gave, by parameter or variable: an argument is attested if it is this value
+    attested      the values that a person gave, by parameter or variable: an argument is attested if it is this value.
+                  Or a list of such values, or of the names of what holds them
     untrusted     a list of the parameters that text from outside had a part in
     at            when: RFC 3339 with a zone, or milliseconds since 1970; left out: when the one before it was made.
                   Time never goes back within a trace
@@ -210,7 +215,7 @@ class _Call:
     approved: bool
     approvals: list[dict[str, Any]]
     facts: dict[str, Any]
-    attested: dict[str, Any]
+    attested: dict[str, Any] | list[Any]
     untrusted: list[str]
     at_ms: int | None
     turn: Any
@@ -227,7 +232,7 @@ class _Call:
             raise ValueError("`tool` is not a text")
         if args is not None and not isinstance(args, dict):
             raise ValueError("`args` is not an object")
-        confirm = call.get("confirm")
+        confirm, attested = call.get("confirm"), call.get("attested")
         listed = isinstance(confirm, list)
         return cls(
             tool,
@@ -237,12 +242,19 @@ class _Call:
             False if listed else _flag(call, "confirm", False),
             [_approval(given) for given in confirm] if isinstance(confirm, list) else [],
             _values(call, "facts"),
-            _values(call, "attested"),
+            attested if isinstance(attested, list) else _values(call, "attested"),
             _names(call, "untrusted"),
             time_ms(call["at"]) if call.get("at") is not None else None,
             call.get("turn"),
             _flag(call, "parallel", False),
         )
+
+    def told(self, known: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a person gave, by name. A list of values says so of each of these that holds one of them."""
+        if isinstance(self.attested, dict):
+            return self.attested
+        given = self.attested
+        return {name: v for name, v in known.items() if any(item == name or _same(item, v) for item in given)}
 
 
 def time_ms(value: Any) -> int:

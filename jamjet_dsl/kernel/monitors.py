@@ -148,7 +148,7 @@ def limit_used(
     """Count and sum that a limit has seen in a group, in the window that began at `since_ms` (None: ever), or in
     this turn."""
     entry = monitors.get(_key("limit", str(rule), group))
-    if entry is None or (turn and entry["turn"] != monitors.get(TURN, 0)):
+    if entry is None or (turn and entry.get(TURN) != monitors.get(TURN, 0)):
         return 0, Decimal(0)
     if since_ms is None:
         return entry["count"], Decimal(entry["sum"])

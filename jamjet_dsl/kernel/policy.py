@@ -46,7 +46,10 @@ class Fence:
         first call (milliseconds since 1970)."""
         self.program = Program.of(definition)
         who = {"id": "", "roles": [], **(principal or {})}
-        self._state = RunState("fence", agent=self.program.agent.name, principal=who, now_ms=now_ms, started_ms=now_ms)
+        state = RunState("fence", agent=self.program.agent.name, principal=who, now_ms=now_ms, started_ms=now_ms)
+        # One draft for good: nobody else has seen its parts, so nothing is copied for each call that is told.
+        self._draft = Draft(state)
+        self._state = self._draft.state
         self._types = {**{f.name: f.type for f in self.program.agent.inputs}, **self.program.main.types}
         self._state.vars = {name: self._value(name, value) for name, value in (variables or {}).items()}
         self._frame = Frame("", "")
@@ -94,9 +97,7 @@ class Fence:
 
     def turn(self) -> None:
         """The model has answered anew: what is limited `per turn` is counted from here on."""
-        draft = Draft(self._state)
-        monitors.new_turn(self.program, draft, "")
-        self._state = draft.state
+        monitors.new_turn(self.program, self._draft, "")
 
     def know(self, name: str, value: Any, *, attested: bool = False, untrusted: bool = False) -> None:
         """Sets an input or a variable of the agent, for every later decision, and says where its value came from.
@@ -107,17 +108,15 @@ class Fence:
             raise JamError("JAMR006", f"the agent has no input or variable `{name}`", "name one that it declares")
         found = self._value(name, value)
         flags = frozenset(f for f, there in ((ATTESTED, attested), (UNTRUSTED, untrusted)) if there)
-        draft = Draft(self._state)
-        draft.own("vars")[name] = found
-        draft.own("provenance")[name] = flags
-        self._state = draft.state
+        self._draft.own("vars")[name] = found
+        self._draft.own("provenance")[name] = flags
 
     def record(
         self, tool: str, args: Mapping[str, Any], *, ok: bool = True, result: Any = None, at_ms: int | None = None
     ) -> None:
         """Tells that a call was made, allowed or not, and what came of it. Time never goes back."""
         values, problems = self._arguments(tool, args)
-        draft = Draft(self._state)
+        draft = self._draft
         if at_ms is not None:
             draft.state.now_ms = max(at_ms, draft.state.now_ms)
         if problems:
@@ -134,7 +133,6 @@ class Fence:
             draft.state.seq += 1
             value = self._typed(result, self.program.defn.tools[tool].result)
             monitors.remember(self.program, draft, "", tool, values, to_journal(value))
-        self._state = draft.state
 
     def _arguments(self, tool: str, args: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         if tool not in self.program.defn.tools:

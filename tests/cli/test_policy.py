@@ -124,6 +124,12 @@ def test_only_the_value_that_a_person_gave_is_attested(jam: Jam, desk: str) -> N
     assert verdict(jam, READ, {**large, "attested": {**given, "amount": 20}}) == "denied"
     assert verdict(jam, READ, {**large, "attested": {**given, "amount": True}}) == "denied"
     assert verdict(jam, READ, {**large, "attested": given}) == "denied"
+    known = {"variables": {"reason": "broken"}}
+    assert verdict(jam, READ, {**large, "attested": ["broken", 200]}, **known) == "allowed"
+    assert verdict(jam, READ, {**large, "attested": ["reason", "amount"]}, **known) == "allowed"
+    assert verdict(jam, READ, {**large, "attested": ["broken", 201]}, **known) == "denied"
+    assert verdict(jam, READ, {**large, "attested": [200]}, **known) == "denied"
+    assert verdict(jam, READ, {**large, "attested": ["broken", 200]}) == "denied"
 
 
 def test_numbers_are_exact(jam: Jam, desk: str) -> None:
@@ -201,7 +207,7 @@ BAD = {
     "confirm is neither": b'{"calls": [{"tool": "page", "confirm": 2}]}',
     "an approval of nobody": b'{"calls": [{"tool": "page", "confirm": [{}]}]}',
     "facts are no object": b'{"calls": [{"tool": "page", "facts": []}]}',
-    "attested is no object": b'{"calls": [{"tool": "page", "attested": ["url"]}]}',
+    "attested is neither": b'{"calls": [{"tool": "page", "attested": "url"}]}',
     "untrusted is no list": b'{"calls": [{"tool": "page", "untrusted": {"url": 1}}]}',
     "no time": b'{"calls": [{"tool": "page", "at": "noon"}]}',
     "a time without a zone": b'{"calls": [{"tool": "page", "at": "2026-01-01T00:00:00"}]}',
