@@ -28,7 +28,7 @@ def policy_command() -> None:
     """The policy of a program, on its own."""
 
 
-@policy_command.command("test")
+@policy_command.command("test", short_help="Decide recorded calls of any agent; nothing is run.")
 @click.argument("program", metavar="FILE[:AGENT]")
 @click.argument("traces", metavar="TRACES.jsonl|-")
 @click.option("--now", metavar="T", help="The time of traces that do not say theirs (RFC 3339). Default: now.")

@@ -113,7 +113,7 @@ class Judge:
             raise JamError("JAMR301", "`calls` is not a list", _HELP)
         read = [self._read(n, call) for n, call in enumerate(calls)]
         try:
-            principal, variables = _principal(trace), _values(trace, "variables")
+            named, principal, variables = _id(trace, name), _principal(trace), _values(trace, "variables")
         except ValueError as problem:
             raise JamError("JAMR301", str(problem), _HELP) from None
         # A call that does not say its time was made when the one before it was.
@@ -124,8 +124,7 @@ class Judge:
             _count(self.verdicts, decided.decision)
             for tally in [self._rules[rule] for rule in rules] or [self._none]:
                 _count(tally.counts, decided.decision)
-        given = trace.get("id")
-        return Judged(name if given is None else str(given), tuple(decided for decided, _ in found))
+        return Judged(named, tuple(decided for decided, _ in found))
 
     def _read(self, number: int, call: Any) -> _Call:
         try:
@@ -309,6 +308,15 @@ def _approval(given: Any) -> dict[str, Any]:
     if not isinstance(given, dict) or not isinstance(given.get("by"), str):
         raise ValueError("an approval in `confirm` does not say `by` whom")
     return {"by": given["by"], "roles": _names(given, "roles"), "ask": given.get("ask")}
+
+
+def _id(trace: Mapping[str, Any], otherwise: str) -> str:
+    given = trace.get("id")
+    if given is None:
+        return otherwise
+    if isinstance(given, bool) or not isinstance(given, str | int):
+        raise ValueError("`id` is neither a text nor a whole number")
+    return str(given)
 
 
 def _principal(trace: Mapping[str, Any]) -> dict[str, Any]:

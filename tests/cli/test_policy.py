@@ -200,6 +200,7 @@ BAD = {
     "no calls": b"{}",
     "calls are no list": b'{"calls": {}}',
     "a call is no object": b'{"calls": [1]}',
+    "an id that is none": b'{"id": {}, "calls": []}',
     "no tool": b'{"calls": [{}]}',
     "args are no object": b'{"calls": [{"tool": "page", "args": []}]}',
     "two names for one": b'{"calls": [{"tool": "page", "t": "page"}]}',
