@@ -157,12 +157,13 @@ def _offer(
     decision = decided(program, state, scope, frame, tool, args, flags, grants_for(state, digest), offered=frame.state)
     if not isinstance(decision, rules.Decision):
         return decision
-    if decision.verdict == "denied":
+    held = decision.verdict != "denied"
+    if not held and state.policy == "enforce":
         return [Record("denied", {"cmd": action_id(frame), "tool": tool, "args": call, "decision": decision.body()})]
     frozen: dict[str, Json] = {"tool": tool, "args": call, "digest": digest}
     if any(flags.values()):
         frozen["from"] = {name: sorted(flag) for name, flag in flags.items()}
-    return {"call": frozen, "decision": decision.body()}
+    return {"call": frozen, "decision": decision.body(enforced=held)}
 
 
 # ---- wait

@@ -190,7 +190,8 @@ def _first(
     decision = decided(program, state, None, frame, tool, args, flags, grants)
     if not isinstance(decision, rules.Decision):
         return decision
-    if decision.verdict != "allowed":
+    allowed = decision.verdict == "allowed"
+    if not allowed and state.policy == "enforce":
         return [_denied(frame, tool, args, decision.body())]
     key: str | None = None
     if callee.tool.key is not None:
@@ -204,26 +205,28 @@ def _first(
         if lack is not None:
             return [lacking(frame, lack)]
     intent: dict[str, Json] | None = None
-    if grants or callee.journaled:
+    if grants or callee.journaled or not allowed:
         intent = {
             "cmd": action_id(frame),
             "tool": tool,
             "args": to_journal(args),
             "key": key,
             "effect": callee.tool.effect,
-            "decision": decision.body(),
+            "decision": decision.body(enforced=allowed),
         }
         if frame.home:
             intent["home"] = frame.home
         if frame.kind == "undo" and frame.opened is not None:
             intent["undoes"] = frame.opened["cmd"]
         if grants:
-            used = _used(program, state, scope_of(program, state, frame), frame, tool, args, flags, grants)
+            scope = scope_of(program, state, frame)
+            # A call that is made in spite of the policy uses up the approval that it was made from, and no other.
+            used = _used(program, state, scope, frame, tool, args, flags, grants) if allowed else grants[:1]
             intent["grants"] = [grant.question for grant in used]
         if reserve.cost is not None:
             intent["reserve"] = reserve_body(reserve)
     command = _command(program, state, frame, action, tool, args, key, intent)
-    if not reserve.cost and program.is_settled(action, tool):
+    if allowed and not reserve.cost and program.is_settled(action, tool):
         frame.made = command
     return [command]
 
@@ -268,7 +271,7 @@ def decided(
     (_, _, own), *outer = found
     if offered is not None:
         outer = [(h, n, replace(o, verdict="allowed") if _offers(o, offered) else o) for h, n, o in outer]
-    return rules.joined(own, outer) if outer else own
+    return rules.joined(own, outer, state.policy == "enforce") if outer else own
 
 
 def _around(state: RunState, home: str) -> Frame:

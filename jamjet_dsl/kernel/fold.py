@@ -157,6 +157,7 @@ def _started(program: Program, draft: Draft, body: Body) -> None:
     new.principal = body["principal"]
     new.vars = _values(body.get("set", {}))
     new.started_ms = new.now_ms
+    new.policy = body.get("policy", "enforce")
     root = draft.own("frames")[""] = Frame("", program.agent.body.start, entered_ms=new.now_ms)
     spent = draft.spent()
     spent.cost = money_text(ZERO, program.agent.currency)

@@ -44,16 +44,19 @@ class Decision:
     plain: bool = False
     """Allowed, and nothing more to say of it than by which rules."""
 
-    def body(self) -> dict[str, Json]:
-        """The journal form. Most calls are plainly allowed, and that is written in as few bytes as it takes."""
+    def body(self, enforced: bool = True) -> dict[str, Json]:
+        """The journal form. Most calls are plainly allowed, and that is written in as few bytes as it takes. Where it
+        is not `enforced` the call is made whatever this says, so what it counts under is kept even of a denied one."""
         found: dict[str, Json] = {"rules": list(self.rules)}
         if not self.plain:
             found |= {"result": self.verdict, "reason": self.reason}
+        if not enforced:
+            found["enforced"] = False
         if self.needs:
             found["needs"] = list(self.needs)
         if self.facts:
             found["facts"] = self.facts
-        if self.limits:
+        if self.limits and not (enforced and self.verdict == "denied"):
             found["limits"] = [list(item) for item in self.limits]
         if self.outer:
             found["outer"] = list(self.outer)
@@ -196,13 +199,14 @@ class Verdicts:
 
     def join(self, undoing: bool = False) -> Decision:
         """Allowed, unless something restricts; the strongest restriction wins."""
+        limits = tuple(self.limits)
         if self.denials:
             denials = sorted(self.denials)
-            return Decision("denied", tuple(sorted({i for i, _ in denials})), "; ".join(r for _, r in denials))
+            indices, reason = tuple(sorted({i for i, _ in denials})), "; ".join(r for _, r in denials)
+            return Decision("denied", indices, reason, limits=limits)
         if not self.allowing:
-            return Decision("denied", (), f"no rule allows `{self.tool}` with these arguments")
+            return Decision("denied", (), f"no rule allows `{self.tool}` with these arguments", limits=limits)
         needs = [] if undoing else sorted(self.needs, key=lambda item: item[0])
-        limits = tuple(self.limits)
         if needs:
             wanted = " and ".join(_in_words(need) for _, need in needs)
             indices, open_ = tuple(i for i, _ in needs), tuple(n for _, n in needs)
@@ -379,19 +383,23 @@ def meets(state: RunState, home: str, need: Mapping[str, Json], grants: Sequence
     return len(people) >= int(need["people"])
 
 
-def joined(inner: Decision, outer: Sequence[tuple[str, str, Decision]]) -> Decision:
+def joined(inner: Decision, outer: Sequence[tuple[str, str, Decision]], enforced: bool = True) -> Decision:
     """What the policy of a child and those of the agents around it (home, name, decision) say together. An approval
-    that an outer policy still wants cannot be had inside, so the call is denied."""
+    that an outer policy still wants cannot be had inside, so the call is denied. Where that is not `enforced`, the
+    decisions of those around that stand against the call say so."""
     denied = [inner.reason] if inner.verdict == "denied" else []
     for _, name, decision in outer:
         if decision.verdict == "denied":
             denied.append(f"`{name}`: {decision.reason}")
         elif decision.verdict == "needs_approval":
             denied.append(f"`{name}`: {decision.reason}, which cannot be had in an agent that it runs")
-    bodies = tuple({"home": home, "agent": name, **decision.body()} for home, name, decision in outer)
+    bodies = tuple(
+        {"home": home, "agent": name, **decision.body(enforced or decision.verdict == "allowed")}
+        for home, name, decision in outer
+    )
     if not denied:
         return replace(inner, outer=bodies)
-    return replace(inner, verdict="denied", reason="; ".join(denied), limits=(), outer=bodies, plain=False)
+    return replace(inner, verdict="denied", reason="; ".join(denied), outer=bodies, plain=False)
 
 
 def counts(state: RunState, need: Mapping[str, Json], person: Mapping[str, Json]) -> bool:

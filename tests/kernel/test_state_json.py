@@ -16,9 +16,9 @@ from jamjet_dsl.kernel.model import Account, Event, Frame, Grant, Intent, Questi
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.state_json import FORMAT, decode, encode, restore
 
-FORM_4 = {
+FORM_5 = {
     "": "agent cancelling diverted exceeded facts final_state format frames grants input intents monitors now_ms origin"
-    " output overruns parked principal provenance questions queue run_id seq spent started_ms status timers undo"
+    " output overruns parked policy principal provenance questions queue run_id seq spent started_ms status timers undo"
     " undo_failed unresolved vars warned",
     "frames": "account agent attempt call counters ended entered_ms error event fault flags home idle key kind late"
     " monitors opened outcome parent path phase region retries scope state visit",
@@ -29,7 +29,7 @@ FORM_4 = {
     "grants": "approvers at_ms bind by call frame home question seq state used_by",
     "spent": "active_ms cost steps tokens",
 }
-"""What a state of form 4 is made of."""
+"""What a state of form 5 is made of."""
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_a_fork_that_began_with_a_later_form_says_that_it_is_newer(old: dict[str
     assert caught.value.code == "JAMR104"
 
 
-@pytest.mark.parametrize("form", [0, 2, None, "4", True])
+@pytest.mark.parametrize("form", [0, 2, None, "5", True])
 def test_what_is_no_state_is_none(old: dict[str, Any], form: Any) -> None:
     with pytest.raises(ValueError, match="there is no form"):
         restore({**old["whole"], "format": form})
@@ -101,5 +101,5 @@ def test_the_form_has_the_number_that_it_had() -> None:
     parts = {name: tree[name].popitem()[1] for name in ("frames", "intents", "questions", "grants")}
     parts |= {"": tree, "account": parts["frames"]["account"], "reserve": parts["intents"]["reserve"]}
     parts["spent"] = tree["spent"]
-    assert {name: " ".join(sorted(part)) for name, part in parts.items()} == FORM_4
-    assert FORMAT == 4
+    assert {name: " ".join(sorted(part)) for name, part in parts.items()} == FORM_5
+    assert FORMAT == 5
