@@ -13,6 +13,7 @@ from typing import Any
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.kernel import rules
+from jamjet_dsl.kernel.binding import outdated
 from jamjet_dsl.kernel.budget import Misfit, homes, misfit
 from jamjet_dsl.kernel.ids import action_id, confirm_id, fact_id, inside, trace_key
 from jamjet_dsl.kernel.model import Call, Command, Frame, Grant, Json, Record, RunState
@@ -190,6 +191,8 @@ def _first(
     decision = decided(program, state, None, frame, tool, args, flags, grants)
     if not isinstance(decision, rules.Decision):
         return decision
+    if grants:
+        decision, grants = _counting(program, state, frame, decision, grants, tool, args, flags)
     allowed = decision.verdict == "allowed"
     if not allowed and state.policy == "enforce":
         return [_denied(frame, tool, args, decision.body())]
@@ -229,6 +232,30 @@ def _first(
     if allowed and not reserve.cost and program.is_settled(action, tool):
         frame.made = command
     return [command]
+
+
+def _counting(
+    program: Program,
+    state: RunState,
+    frame: Frame,
+    decision: rules.Decision,
+    grants: list[Grant],
+    tool: str,
+    args: dict[str, Any],
+    flags: Mapping[str, frozenset[str]],
+) -> tuple[rules.Decision, list[Grant]]:
+    """The decision, and the approvals that count in it: those that were given when policy and facts were as they are
+    now. The first is the one that the call is made from; if that one does not count, the call is denied."""
+    why = [outdated(program, state, frame, grant, decision.body()) for grant in grants]
+    if not any(why):
+        return decision, grants
+    if why[0] is not None:
+        reason = why[0] if decision.verdict != "denied" else f"{decision.reason}; {why[0]}"
+        return replace(decision, verdict="denied", reason=reason, plain=False), grants
+    current = [grant for grant, stale in zip(grants, why, strict=True) if stale is None]
+    again = decided(program, state, None, frame, tool, args, flags, current)
+    assert isinstance(again, rules.Decision)  # the facts were read for the decision before
+    return again, current
 
 
 def decided(

@@ -322,6 +322,8 @@ class Question:
     expires_at_ms: int | None
     approvals: list[dict[str, Json]] = field(default_factory=list)
     """Who approved so far (by, roles), where a rule wants several people."""
+    facts: dict[str, Json] = field(default_factory=dict)
+    """What the facts were that its call was decided by."""
 
 
 @dataclass(slots=True)
@@ -344,6 +346,8 @@ class Grant:
     """The frame that asked: one beside it has no part in the approval."""
     seq: int = 0
     """The event that gave it; the latest is used first. Maps of a state have no order: a snapshot sorts them."""
+    facts: dict[str, Json] = field(default_factory=dict)
+    """What the facts were when the question was asked: if they are others now, the approval does not count."""
 
 
 @dataclass(slots=True)
@@ -399,7 +403,7 @@ class RunState:
     parked: dict[str, Json] | None = None
     output: dict[str, Any] | None = None
     final_state: str | None = None
-    origin: dict[str, Json] | None = None
-    """Of a fork: run, seq and hash of the event that it goes on after, and whether it is live."""
     policy: Mode = "enforce"
     """With `shadow` every call is decided as ever, and made whatever was decided."""
+    origin: dict[str, Json] | None = None
+    """Of a fork: run, seq and hash of the event that it goes on after, and whether it is live."""

@@ -440,6 +440,11 @@ def _looks_around(expr: d.ExprJson) -> bool:
     return any(node[0] in ("calls", "history") or (node[0] == "var" and node[1] in _MOVING) for node in _nodes([expr]))
 
 
+def uses_functions(rule: d.Rule) -> bool:
+    """Whether an expression of a rule calls a declared `fn`."""
+    return any(node[0] == "fn" for node in _nodes(_expressions_in(rule.model_dump(mode="python"))))
+
+
 def reads_of(expr: d.ExprJson) -> frozenset[str]:
     """The variables, inputs and roots that an expression reads."""
     return frozenset(_variables(expr))

@@ -329,9 +329,12 @@ class _Judge(Verdicts):
                 value = self.program.evaluate(limit.amount, self.scope)
                 bound = self.program.evaluate(limit.bound, self.scope)
                 size = _number(value)
+                # What cannot be counted is denied; where such a call was made all the same, it gives nothing back.
                 if size < 0:
+                    size = Decimal(0)
                     self.denials.append((index, "the amount is below zero, which no limit can count"))
                 elif isinstance(value, Money) and isinstance(bound, Money) and value.currency != bound.currency:
+                    size = Decimal(0)
                     self.denials.append((index, f"{value} and {bound} are of different currencies"))
                 elif total + size > _number(bound):
                     self.denials.append((index, f"{value} is more than what is left of {bound}"))
@@ -403,8 +406,9 @@ def joined(inner: Decision, outer: Sequence[tuple[str, str, Decision]], enforced
 
 
 def counts(state: RunState, need: Mapping[str, Json], person: Mapping[str, Json]) -> bool:
-    """Whether this person's approval counts towards a need for people."""
-    if need["role"] is not None and need["role"] not in person["roles"]:
+    """Whether this person's approval counts towards a need for people. Somebody without a name may be anybody, also one
+    who has approved already or who started the run, and does not count."""
+    if not person["by"] or (need["role"] is not None and need["role"] not in person["roles"]):
         return False
     return not (need["excluding"] == "principal" and person["by"] == state.principal.get("id"))
 

@@ -25,6 +25,7 @@ FORMAT = 5
 """Version of this form; it stands in every snapshot and in every `forked` event."""
 
 _VALUES = ("input", "vars")
+_BOUND = ("questions", "grants")
 _PARTS: dict[str, type] = {"frames": Frame, "intents": Intent, "questions": Question, "grants": Grant}
 
 
@@ -79,8 +80,9 @@ def _from_3(tree: dict[str, Json]) -> dict[str, Json]:
 
 
 def _from_4(tree: dict[str, Json]) -> dict[str, Json]:
-    """Every policy was enforced."""
-    return {**tree, "policy": "enforce"}
+    """Every policy was enforced, and no approval was bound to facts."""
+    bound = {part: {name: {**item, "facts": {}} for name, item in tree[part].items()} for part in _BOUND}
+    return {**tree, **bound, "policy": "enforce"}
 
 
 _UPGRADES: dict[int, Callable[[dict[str, Json]], dict[str, Json]]] = {3: _from_3, 4: _from_4}

@@ -3,6 +3,7 @@ wrote, which had form 3, with the state that a fork of it began with."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.kernel.machine import apply, fold, initial
 from jamjet_dsl.kernel.model import Account, Event, Frame, Grant, Intent, Question, Reserve, RunState
 from jamjet_dsl.kernel.program import Program
-from jamjet_dsl.kernel.state_json import FORMAT, decode, encode, restore
+from jamjet_dsl.kernel.state_json import FORMAT, decode, encode, restore, upgraded
 
 FORM_5 = {
     "": "agent cancelling diverted exceeded facts final_state format frames grants input intents monitors now_ms origin"
@@ -25,8 +26,8 @@ FORM_5 = {
     "account": "active_ms caps cost diverted exceeded limits started_ms steps tokens warned",
     "intents": "at_ms body cmd reserve unsettled",
     "reserve": "cost tokens",
-    "questions": "approvals body cmd expires_at_ms frame id state",
-    "grants": "approvers at_ms bind by call frame home question seq state used_by",
+    "questions": "approvals body cmd expires_at_ms facts frame id state",
+    "grants": "approvers at_ms bind by call facts frame home question seq state used_by",
     "spent": "active_ms cost steps tokens",
 }
 """What a state of form 5 is made of."""
@@ -77,6 +78,16 @@ def test_a_snapshot_of_another_form_is_no_snapshot(old: dict[str, Any]) -> None:
     for tree in (old["whole"], {**old["whole"], "format": FORMAT + 1}):
         with pytest.raises(ValueError, match="another version"):
             decode(json.dumps(tree).encode())
+
+
+def test_a_form_without_modes_of_policies_is_one_whose_policies_were_enforced(old: dict[str, Any]) -> None:
+    form4 = upgraded(old["whole"])
+    assert form4.pop("policy") == "enforce"
+    form4["grants"] = {"g": {**dataclasses.asdict(Grant("q", "s", None, {}, "ann", 0))}}
+    del form4["grants"]["g"]["facts"]
+    found = restore({**form4, "format": 4})
+    assert found.policy == "enforce"
+    assert found.grants["g"].facts == {}
 
 
 def test_restoring_leaves_what_it_restores_alone(old: dict[str, Any]) -> None:
