@@ -137,7 +137,8 @@ def _docket(plan: Plan, tool: str) -> Docket:
     )
     wanted = set().union(*(_read_by(r) for _, r in applicable), *(_read_by(rules[i]) for i, _ in limits))
     for rule in reversed(rules):
-        if rule.kind == "fact" and rule.name in wanted and rule.call is not None:  # a fact may need those before it
+        own = rule.kind == "fact" and rule.name in wanted and matches(plan.defn, rule.tools, tool)
+        if own and rule.call is not None:  # a fact may need those before it
             wanted = wanted.union(*(reads_of(expr) for expr in rule.call.args.values()))
     facts = tuple(
         r

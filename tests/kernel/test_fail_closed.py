@@ -134,6 +134,13 @@ def test_a_fact_that_does_not_fit_its_tool_is_missing(given: Any) -> None:
     assert fence(FACT).decide("ship", SHIP, facts={"o": given}).verdict == "denied"
 
 
+def test_a_fact_whose_reading_raises_denies() -> None:
+    def read(tool: str, args: dict[str, Any]) -> Any:
+        raise RuntimeError(f"{tool} is down")
+
+    assert fence(FACT).decide("ship", SHIP, read=read).verdict == "denied"
+
+
 # ---- time
 
 
