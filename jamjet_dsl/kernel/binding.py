@@ -20,9 +20,6 @@ from jamjet_dsl.kernel.program import Plan, Program, uses_functions
 from jamjet_dsl.kernel.rules import docket_of, fact_key, plan_at
 from jamjet_dsl.kernel.values import dumps_form, from_journal
 
-_ELSEWHERE = frozenset({"limit", "fact", "redact"})
-"""Kinds of rules that a docket has apart, or that say nothing of calls."""
-
 
 def policy_digest(program: Program, state: RunState, frame: Frame, tool: str) -> str:
     """The rules about a tool, of the agent and of those around it: hex SHA-256. Their order means nothing, so it is
@@ -58,9 +55,9 @@ def outdated(program: Program, state: RunState, frame: Frame, grant: Grant, deci
 
 def _rules(plan: Plan, tool: str) -> Iterator[dict[str, Any]]:
     docket = docket_of(plan, tool)
-    yield from (_tree(plan, rule) for _, rule in docket.rules if rule.kind not in _ELSEWHERE)
-    yield from (_tree(plan, d.Rule(kind="limit", limit=limit)) for _, limit in docket.limits)
-    yield from (_tree(plan, rule) for rule in docket.facts)
+    yield from (_tree(plan, ready.rule) for ready in docket.rules)
+    yield from (_tree(plan, d.Rule(kind="limit", limit=ready.limit)) for ready in docket.limits)
+    yield from (_tree(plan, fact.rule) for fact in docket.facts)
 
 
 def _tree(plan: Plan, rule: d.Rule) -> dict[str, Any]:

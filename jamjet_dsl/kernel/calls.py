@@ -273,7 +273,7 @@ def decided(
     first. An agent around it has a say if it has a policy. Without a `scope` one is made where it is needed."""
     cmd = action_id(frame)
     if not frame.home and frame.kind != "undo":
-        fixed = rules.docket_of(program.main, tool).fixed
+        _, fixed = rules.looked_up(program.main, tool)
         if fixed is not None and fixed.verdict != "needs_approval":
             return fixed
     where, found = frame, []

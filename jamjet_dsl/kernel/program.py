@@ -40,7 +40,7 @@ class Plan:
         for handler in agent.handlers:
             self.handlers.setdefault(handler.trigger, []).append(handler)
         self.dockets: dict[str, Any] = {}
-        """By tool, what the policy has to say of it: see `rules.docket_of`."""
+        """By tool, what the policy has to say of it: see `rules.looked_up`."""
         self._closures: dict[int, Evaluator] = {}
         self.regions: dict[str, dict[str, d.State | d.Final]] = {}
         self.acting: dict[str, frozenset[str]] = {}
