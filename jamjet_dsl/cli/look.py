@@ -93,6 +93,8 @@ def show_command(ctx: click.Context, run_id: str, form: str) -> int:
     )
     if view.owner:
         click.echo(f"  driven by {view.owner}, durability {view.durability}")
+    if view.policy == "shadow":
+        click.echo("  policy in shadow: what it denies is journaled, and made all the same")
     if view.origin is not None:
         calls = "its calls are made" if view.origin["live"] else "its calls are off"
         click.echo(f"  fork of {view.origin['run']} after event {view.origin['seq']}, {calls}")

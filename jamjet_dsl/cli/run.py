@@ -67,6 +67,12 @@ durability_option = click.option(
     is_flag=True,
     help="Return after the first commit and call nothing; `jam worker` or `jam resume` goes on.",
 )
+@click.option(
+    "--policy",
+    type=click.Choice(("enforce", "shadow")),
+    default="enforce",
+    help="shadow: decide every call and journal what would have been denied, but make it all the same.",
+)
 @script_option
 @durability_option
 @format_option("human", "json")
@@ -80,6 +86,7 @@ def run_command(
     if_exists: str,
     who: str | None,
     detach: bool,
+    policy: str,
     script: str | None,
     durability: str,
     form: str,
@@ -117,6 +124,7 @@ def run_command(
                 principal=who or user(),
                 if_exists="attach" if if_exists == "attach" else "error",
                 drive=not detach,
+                policy="shadow" if policy == "shadow" else "enforce",
             )
             if detach:
                 return report(jam, jam.show(run.id), form, db, detached=True)

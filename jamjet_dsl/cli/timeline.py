@@ -10,7 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from jamjet_dsl.cli.told import OUTCOMES, WORDS, args_text, by_text, closed_text, note_text, opened_text
+from jamjet_dsl.cli.told import (
+    OUTCOMES,
+    WORDS,
+    args_text,
+    by_text,
+    closed_text,
+    note_text,
+    opened_text,
+    unenforced_text,
+)
 from jamjet_dsl.cli.words import ago, when
 from jamjet_dsl.cli.words import journaled as plain
 from jamjet_dsl.definition import Agent, Definition, Each, Edge, Parallel, Region, State
@@ -78,7 +87,8 @@ class Timeline:
             case "asked":
                 self._questions[body["question"]] = str(body.get("state", ""))
                 until = f", until {when(body['expires_at_ms'])}" if body.get("expires_at_ms") else ""
-                return f"? asks {plain(body.get('role'))}: {plain(body.get('text'))}  ({body['question']}{until})"
+                asks = f"? asks {plain(body.get('role'))}: {plain(body.get('text'))}  ({body['question']}{until})"
+                return asks + unenforced_text(body)
             case "expired":
                 return f"nobody answered the question of {self._questions.get(body['question'], '')} in time"
             case "opened":
@@ -157,7 +167,8 @@ class Timeline:
             case "started":
                 self._frames[""] = str(body.get("agent", "")), ""
                 values.update(body.get("input") or {}, **(body.get("set") or {}))
-                return f"started {body.get('agent', '')} with {plain(body.get('input', {}))}"
+                shadow = ", its policy in shadow" if body.get("policy") == "shadow" else ""
+                return f"started {body.get('agent', '')} with {plain(body.get('input', {}))}{shadow}"
             case "forked":
                 whole, origin = body.get("whole") or {}, body.get("origin") or {}
                 self._frames[""] = str(body.get("agent", "")), ""
@@ -247,7 +258,9 @@ class Timeline:
         key = f"  key {plain(body['key'])}" if body.get("key") else ""
         tries = int(cmd.rpartition(".")[2]) if cmd.rpartition(".")[2].isdecimal() else 1
         again = f"  (attempt {tries})" if tries > 1 else ""
-        return f"→ {name}({args_text(body)}){key}{again}" if body.get("tool") else f"→ {name}{again}"
+        if not body.get("tool"):
+            return f"→ {name}{again}"
+        return f"→ {name}({args_text(body)}){key}{again}{unenforced_text(body)}"
 
     def _cost(self, cmd: str, body: Body) -> str:
         """What an attempt was settled at: what it used, or where that is not known what was reserved."""

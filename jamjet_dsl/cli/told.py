@@ -16,6 +16,15 @@ def args_text(body: Body) -> str:
     return ", ".join(f"{k}: {plain(v)}" for k, v in (body.get("args") or {}).items())
 
 
+def unenforced_text(body: Body) -> str:
+    """What the policy would not have let pass, were it enforced."""
+    decision = body.get("decision") or {}
+    if decision.get("enforced", True):
+        return ""
+    would = "be denied" if decision.get("result") == "denied" else "wait"
+    return f"  ⊘ in shadow: would {would}: {plain(decision.get('reason', ''))}"
+
+
 def by_text(body: Body) -> str:
     """Who did it."""
     return plain(body.get("by") or "somebody")

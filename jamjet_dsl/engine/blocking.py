@@ -10,6 +10,7 @@ from typing import Any
 from jamjet_dsl.definition import Compiled, Definition
 from jamjet_dsl.engine.engine import Engine
 from jamjet_dsl.engine.view import RunView
+from jamjet_dsl.kernel.model import Mode
 
 
 def run_sync(
@@ -18,6 +19,7 @@ def run_sync(
     *,
     id: str | None = None,
     principal: str | Mapping[str, Any] | None = None,
+    policy: Mode = "enforce",
     patience_ms: int = 60_000,
     **engine: Any,
 ) -> RunView:
@@ -28,7 +30,7 @@ def run_sync(
 
     async def whole() -> RunView:
         async with Engine(**engine) as jam:
-            run = await jam.start(program, input, id=id, principal=principal)
+            run = await jam.start(program, input, id=id, principal=principal, policy=policy)
             return await run.wait(patience_ms)
 
     return asyncio.run(whole())

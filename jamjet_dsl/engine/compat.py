@@ -160,6 +160,9 @@ def _question(new: Program, state: RunState, frame: Frame, action: d.Ask, questi
             was, now = (was or {}).get("digest"), (now or {}).get("digest")
         if was != now:
             found.against("JAM804", f"the question of `{question.state}` is pending, and {what} changed")
+    policies = [(q.body.get("call") or {}).get("policy") for q in (question, asked)]
+    if policies[0] is not None and policies[0] != policies[1]:
+        found.against("JAM804", f"the question of `{question.state}` is pending, and the rules for its call changed")
     needs = [(q.body.get("decision") or {}).get("needs") for q in (question, asked)]
     if needs[0] != needs[1]:
         found.against("JAM804", f"the question of `{question.state}` is pending, and who has to approve changed")

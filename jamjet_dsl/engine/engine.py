@@ -39,7 +39,7 @@ from jamjet_dsl.engine.watching import POLL_MS, Watching
 from jamjet_dsl.kernel import inputs
 from jamjet_dsl.kernel.fold import waits_for_people
 from jamjet_dsl.kernel.machine import initial
-from jamjet_dsl.kernel.model import ENDED, Event, RunState
+from jamjet_dsl.kernel.model import ENDED, Event, Mode, RunState
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.recovery import recover
 from jamjet_dsl.models.host import Models
@@ -179,11 +179,13 @@ class Engine:
         if_exists: Literal["error", "attach"] = "error",
         agent: str | None = None,
         drive: bool = True,
+        policy: Mode = "enforce",
     ) -> Run:
         """Start a run and drive it. Returns once its first transition is committed.
 
         Without `drive`, and while as many runs are driven as this engine may drive, none of its calls is begun here:
-        the run lies ready in the database for whoever takes it up.
+        the run lies ready in the database for whoever takes it up. With `policy="shadow"` every call is decided and the
+        decision journaled, and the call made whatever was decided, in this run, its children and its forks.
 
         Raises JamError: JAMR0xx for the program, JAMR301 for the input, JAMR303 to 305 for its bindings, JAMR203 if
         the id exists (unless `if_exists="attach"`, which gives that run).
@@ -192,7 +194,9 @@ class Engine:
         place = self._pin(program, agent)
         bound = self._bind(place)
         run_id = id if id is not None else new_id()
-        kind, body = inputs.started(bound.program, dict(input or {}), self._person(principal), bound.digest)
+        kind, body = inputs.started(
+            bound.program, dict(input or {}), self._person(principal), bound.digest, policy=policy
+        )
         first = [Happened(kind, {**body, "source": place.source})]
         veil = load_veil(self.store, bound.program)
         drive = drive and self.drives

@@ -170,7 +170,7 @@ def _repeats(program: Program, state: RunState, later: _Later) -> tuple[str, ...
     for grant in state.grants.values():
         tool = grant.call["tool"]
         known = any(call.startswith(f"{tool}(") for call in found)
-        if grant.used_by is None and not known and program.defn.tools[tool].effect == "irreversible":
+        if grant.used_by is None and not known and program.defn.tools[tool].effect != "reads":
             found.append(f"{tool}, which {grant.by} approved once")
     return tuple(found)
 

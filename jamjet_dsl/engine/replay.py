@@ -266,6 +266,7 @@ class Walk:
             body = _drawn_time(body, given)
         elif event.kind == "asked":
             body = self._drawn_id(body, given)
+            body = self._without_rules(event, body)
         if same(body, given):
             return True
         if self._erased:
@@ -278,6 +279,14 @@ class Walk:
         number = given.get("question")
         fresh = isinstance(number, str) and number != "" and number not in self._world.questions
         return {**body, "question": number} if fresh else body
+
+    def _without_rules(self, event: Event, body: dict[str, Any]) -> dict[str, Any]:
+        """An earlier version did not say by which rules a question was asked: that is left open."""
+        call = event.body.get("call")
+        if "call" not in body or not isinstance(call, dict) or "policy" in call:
+            return body
+        self.found.open.append(f"event {event.seq} (asked) does not say by which rules its call may be approved")
+        return {**body, "call": {name: value for name, value in body["call"].items() if name != "policy"}}
 
     def _key_taken(self, event: Event) -> bool:
         """A declared key that another run had used with other arguments: found out right after the intent, before

@@ -107,7 +107,14 @@ class World:
             return
         body = event.body
         values = plain(body.get("input", {}))
-        made = inputs.started(walk.program, values, body.get("principal"), body.get("bindings", ""), body.get("parent"))
+        made = inputs.started(
+            walk.program,
+            values,
+            body.get("principal"),
+            body.get("bindings", ""),
+            body.get("parent"),
+            body.get("policy", "enforce"),
+        )
         self._compare(made, event, ignoring=("source",))
 
     def check(self, walk: Walk, event: Event) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from jamjet_dsl.engine.owner import durability_of
 from jamjet_dsl.engine.veil import Veil
-from jamjet_dsl.kernel.model import RunState
+from jamjet_dsl.kernel.model import Mode, RunState
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.values import from_journal, to_journal, to_public
 from jamjet_dsl.ports import RunSummary
@@ -48,6 +48,8 @@ class RunView:
     id), `tool`, `args`, `key` and `since_ms`, the first one first."""
     failure: dict[str, Any] | None = None
     """Of a run that failed, as `jam` shows it: what went wrong last (`error`, `message`, `state`, `call`, `seq`)."""
+    policy: Mode = "enforce"
+    """`shadow`: what the policy decides is journaled and not enforced."""
     durability: str | None = None
     """What a commit of the process that drives it is worth: `full`, `normal` or `none`; None while nobody does."""
 
@@ -86,6 +88,7 @@ def view_of(summary: RunSummary, program: Program, state: RunState, veil: Veil |
         state.origin,
         tuple(_inside(program, state)),
         tuple(_doubts(state, shown)),
+        policy=state.policy,
         durability=durability_of(summary.owner),
     )
 

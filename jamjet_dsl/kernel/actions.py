@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.kernel import rules
+from jamjet_dsl.kernel.binding import policy_digest
 from jamjet_dsl.kernel.budget import misfit, think_reserve
 from jamjet_dsl.kernel.calls import Refused, decided, declared_call, proposed_call
 from jamjet_dsl.kernel.expr.access import ABSENT
@@ -157,12 +158,14 @@ def _offer(
     decision = decided(program, state, scope, frame, tool, args, flags, grants_for(state, digest), offered=frame.state)
     if not isinstance(decision, rules.Decision):
         return decision
-    if decision.verdict == "denied":
+    held = decision.verdict != "denied"
+    if not held and state.policy == "enforce":
         return [Record("denied", {"cmd": action_id(frame), "tool": tool, "args": call, "decision": decision.body()})]
-    frozen: dict[str, Json] = {"tool": tool, "args": call, "digest": digest}
+    policy = policy_digest(program, state, frame, tool)
+    frozen: dict[str, Json] = {"tool": tool, "args": call, "digest": digest, "policy": policy}
     if any(flags.values()):
         frozen["from"] = {name: sorted(flag) for name, flag in flags.items()}
-    return {"call": frozen, "decision": decision.body()}
+    return {"call": frozen, "decision": decision.body(enforced=held)}
 
 
 # ---- wait

@@ -13,6 +13,7 @@ from typing import Any
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.kernel import rules
+from jamjet_dsl.kernel.binding import outdated
 from jamjet_dsl.kernel.budget import Misfit, homes, misfit
 from jamjet_dsl.kernel.ids import action_id, confirm_id, fact_id, inside, trace_key
 from jamjet_dsl.kernel.model import Call, Command, Frame, Grant, Json, Record, RunState
@@ -190,7 +191,10 @@ def _first(
     decision = decided(program, state, None, frame, tool, args, flags, grants)
     if not isinstance(decision, rules.Decision):
         return decision
-    if decision.verdict != "allowed":
+    if grants:
+        decision, grants = _counting(program, state, frame, decision, grants, tool, args, flags)
+    allowed = decision.verdict == "allowed"
+    if not allowed and state.policy == "enforce":
         return [_denied(frame, tool, args, decision.body())]
     key: str | None = None
     if callee.tool.key is not None:
@@ -204,28 +208,54 @@ def _first(
         if lack is not None:
             return [lacking(frame, lack)]
     intent: dict[str, Json] | None = None
-    if grants or callee.journaled:
+    if grants or callee.journaled or not allowed:
         intent = {
             "cmd": action_id(frame),
             "tool": tool,
             "args": to_journal(args),
             "key": key,
             "effect": callee.tool.effect,
-            "decision": decision.body(),
+            "decision": decision.body(enforced=allowed),
         }
         if frame.home:
             intent["home"] = frame.home
         if frame.kind == "undo" and frame.opened is not None:
             intent["undoes"] = frame.opened["cmd"]
         if grants:
-            used = _used(program, state, scope_of(program, state, frame), frame, tool, args, flags, grants)
+            scope = scope_of(program, state, frame)
+            # A call that is made in spite of the policy uses up the approval that it was made from, and no other.
+            used = _used(program, state, scope, frame, tool, args, flags, grants) if allowed else grants[:1]
             intent["grants"] = [grant.question for grant in used]
         if reserve.cost is not None:
             intent["reserve"] = reserve_body(reserve)
     command = _command(program, state, frame, action, tool, args, key, intent)
-    if not reserve.cost and program.is_settled(action, tool):
+    if allowed and not reserve.cost and program.is_settled(action, tool):
         frame.made = command
     return [command]
+
+
+def _counting(
+    program: Program,
+    state: RunState,
+    frame: Frame,
+    decision: rules.Decision,
+    grants: list[Grant],
+    tool: str,
+    args: dict[str, Any],
+    flags: Mapping[str, frozenset[str]],
+) -> tuple[rules.Decision, list[Grant]]:
+    """The decision, and the approvals that count in it: those that were given when policy and facts were as they are
+    now. The first is the one that the call is made from; if that one does not count, the call is denied."""
+    why = [outdated(program, state, frame, grant, decision.body()) for grant in grants]
+    if not any(why):
+        return decision, grants
+    if why[0] is not None:
+        reason = why[0] if decision.verdict != "denied" else f"{decision.reason}; {why[0]}"
+        return replace(decision, verdict="denied", reason=reason, plain=False), grants
+    current = [grant for grant, stale in zip(grants, why, strict=True) if stale is None]
+    again = decided(program, state, None, frame, tool, args, flags, current)
+    assert isinstance(again, rules.Decision)  # the facts were read for the decision before
+    return again, current
 
 
 def decided(
@@ -243,7 +273,7 @@ def decided(
     first. An agent around it has a say if it has a policy. Without a `scope` one is made where it is needed."""
     cmd = action_id(frame)
     if not frame.home and frame.kind != "undo":
-        fixed = rules.docket_of(program.main, tool).fixed
+        _, fixed = rules.looked_up(program.main, tool)
         if fixed is not None and fixed.verdict != "needs_approval":
             return fixed
     where, found = frame, []
@@ -268,7 +298,7 @@ def decided(
     (_, _, own), *outer = found
     if offered is not None:
         outer = [(h, n, replace(o, verdict="allowed") if _offers(o, offered) else o) for h, n, o in outer]
-    return rules.joined(own, outer) if outer else own
+    return rules.joined(own, outer, state.policy == "enforce") if outer else own
 
 
 def _around(state: RunState, home: str) -> Frame:

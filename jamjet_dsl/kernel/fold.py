@@ -6,9 +6,11 @@ An event about an effect that is not open changes nothing, so a journal may hold
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from jamjet_dsl.kernel import frames, outcomes, versions
+from jamjet_dsl.kernel.binding import facts_of
 from jamjet_dsl.kernel.budget import ZERO, amount, charge, count_step
 from jamjet_dsl.kernel.draft import Draft
 from jamjet_dsl.kernel.ids import base_of, frame_of, inside, timer_id, visit_prefix
@@ -155,6 +157,7 @@ def _started(program: Program, draft: Draft, body: Body) -> None:
     new.agent = body["agent"]
     new.input = _values(body["input"])
     new.principal = body["principal"]
+    new.policy = body.get("policy", "enforce")
     new.vars = _values(body.get("set", {}))
     new.started_ms = new.now_ms
     root = draft.own("frames")[""] = Frame("", program.agent.body.start, entered_ms=new.now_ms)
@@ -281,7 +284,8 @@ def _asked(program: Program, draft: Draft, body: Body) -> None:
     frame = draft.frame(frame_of(cmd))
     frame.phase, frame.idle = "ask", 0
     expires = body.get("expires_at_ms")
-    draft.own("questions")[name] = Question(name, cmd, frame.path, body["state"], body, expires)
+    facts = facts_of(draft.state, frame, body.get("decision", {}))
+    draft.own("questions")[name] = Question(name, cmd, frame.path, body["state"], body, expires, facts=facts)
     timers = draft.own("timers")
     if expires is not None:
         timers[timer_id(cmd, "timeout")] = expires
@@ -349,9 +353,7 @@ def _answered(program: Program, draft: Draft, body: Body) -> None:
     approvals = [*question.approvals, person] if approves else question.approvals
     questions = draft.own("questions")
     if approves and not outcomes.enough(new, question, approvals):
-        questions[question.id] = Question(
-            question.id, question.cmd, question.frame, question.state, question.body, question.expires_at_ms, approvals
-        )
+        questions[question.id] = replace(question, approvals=approvals)
         return
     del questions[question.id]
     if approves and "call" in question.body:
@@ -369,6 +371,7 @@ def _answered(program: Program, draft: Draft, body: Body) -> None:
             home=asking.home,
             frame=asking.path,
             seq=new.seq,
+            facts=question.facts,
         )
     result = {
         **body.get("form", {}),

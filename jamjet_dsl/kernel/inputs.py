@@ -15,8 +15,8 @@ from jamjet_dsl import definition as d
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.kernel.budget import homes
 from jamjet_dsl.kernel.ids import base_of, fact_of, frame_of
-from jamjet_dsl.kernel.model import ENDED, Call, Frame, Json, Question, RunState, Think
-from jamjet_dsl.kernel.outcomes import is_open
+from jamjet_dsl.kernel.model import ENDED, MODES, Call, Frame, Json, Mode, Question, RunState, Think
+from jamjet_dsl.kernel.outcomes import is_open, people_for
 from jamjet_dsl.kernel.program import WRITES, Program
 from jamjet_dsl.kernel.quick import MISS, reader_of
 from jamjet_dsl.kernel.records import check_args
@@ -38,12 +38,21 @@ NOTHING_USED: dict[str, Json] = {"tokens_in": 0, "tokens_out": 0, "cost": "0"}
 
 
 def started(
-    program: Program, input_json: object, principal: Mapping[str, Any] | None, bindings: str, parent: str | None = None
+    program: Program,
+    input_json: object,
+    principal: Mapping[str, Any] | None,
+    bindings: str,
+    parent: str | None = None,
+    policy: Mode = "enforce",
 ) -> Made:
-    """The first event of a run: its input, validated, and the variables' first values.
+    """The first event of a run: its input, validated, and the variables' first values. `policy` says whether what the
+    policies decide holds, in this run and all its children.
 
-    Raises JamError JAMR301 with all problems of the input at once, JAMR503 if an initial value cannot be computed.
+    Raises JamError JAMR301 with all problems of the input at once, JAMR503 if an initial value cannot be computed,
+    JAMR006 for a mode of policies that there is not.
     """
+    if policy not in MODES:
+        raise JamError("JAMR006", f"a policy is not run in the mode `{policy}`", f"use one of: {', '.join(MODES)}")
     agent = program.agent
     values = _input(program, input_json)
     who = {"id": "", "roles": [], **(principal or {})}
@@ -65,6 +74,8 @@ def started(
     }
     if parent is not None:
         body["parent"] = parent
+    if policy != "enforce":
+        body["policy"] = policy
     return "started", body
 
 
@@ -301,7 +312,7 @@ def _may_answer(state: RunState, question: Question, by: str, roles: list[str], 
         raise JamError("JAMR409", f"`{by}` does not have the role `{role}`")
     if not approves:
         return
-    needs = [need for need in question.body.get("decision", {}).get("needs", ()) if "people" in need]
+    needs = people_for(state, question)
     if any(person["by"] == by for person in question.approvals):
         raise JamError("JAMR409", f"`{by}` has approved this already", "somebody else has to approve it too")
     if needs and not any(counts(state, need, {"by": by, "roles": roles}) for need in needs):

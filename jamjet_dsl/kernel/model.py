@@ -22,7 +22,8 @@ Journal bodies are JSON in the journal form of `kernel.values` (exact and self-d
 
 | kind | body | meaning |
 |---|---|---|
-| started | definition, agent, input, principal, bindings, set, parent? | the first event; bindings is a digest |
+| started | definition, agent, input, principal, bindings, set, parent?, | the first event; bindings is a digest |
+|  | policy? | `shadow`: decisions are journaled and not enforced |
 | moved | frame, visit, state, edge, to, set?, bind? | left a state by an edge: variables set on the way |
 | intent | cmd, does?, effect, reserve?, and | an effect is about to start; without `does` it is a state's own call |
 |  | of a call: tool, args, key, decision, grants?, home?, undoes? | exactly this call, by these rules |
@@ -78,10 +79,14 @@ model's provider wants kept in the conversation.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 Json: TypeAlias = Any
 """A JSON value in the journal form."""
+
+Mode: TypeAlias = Literal["enforce", "shadow"]
+"""Whether what a policy decides holds, or is only journaled."""
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 Status: TypeAlias = Literal["running", "waiting", "parked", "completed", "failed", "cancelled"]
 ENDED: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
@@ -317,6 +322,8 @@ class Question:
     expires_at_ms: int | None
     approvals: list[dict[str, Json]] = field(default_factory=list)
     """Who approved so far (by, roles), where a rule wants several people."""
+    facts: dict[str, Json] = field(default_factory=dict)
+    """What the facts were that its call was decided by."""
 
 
 @dataclass(slots=True)
@@ -339,6 +346,8 @@ class Grant:
     """The frame that asked: one beside it has no part in the approval."""
     seq: int = 0
     """The event that gave it; the latest is used first. Maps of a state have no order: a snapshot sorts them."""
+    facts: dict[str, Json] = field(default_factory=dict)
+    """What the facts were when the question was asked: if they are others now, the approval does not count."""
 
 
 @dataclass(slots=True)
@@ -394,5 +403,7 @@ class RunState:
     parked: dict[str, Json] | None = None
     output: dict[str, Any] | None = None
     final_state: str | None = None
+    policy: Mode = "enforce"
+    """With `shadow` every call is decided as ever, and made whatever was decided."""
     origin: dict[str, Json] | None = None
     """Of a fork: run, seq and hash of the event that it goes on after, and whether it is live."""

@@ -16,7 +16,7 @@ counts there and in those of every agent around it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 SEP = "\x1f"
 """Stands between the parts of a key; no name holds it."""
 TURN = "turn"
+_ZERO = Decimal(0)
 
 
 def _key(*parts: str) -> str:
@@ -46,7 +47,22 @@ def _calls_key(kind: str, tool: str) -> str:
 
 def group_key(values: list[Any]) -> str:
     """Run-time values as one text; equal values give equal texts, `1.5` and `1.50` too."""
-    return dumps_journal(_normal(values)).decode()
+    for value in values:
+        kind = type(value)
+        if kind not in _PLAIN or (kind is str and len(value) > _LONG):
+            return dumps_journal(_normal(values)).decode()
+    return _plain_key(*values)
+
+
+_LONG = 100
+_PLAIN = (str, int, bool)
+"""The types whose values are equal, within one type, only if they are the same."""
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _plain_key(*values: Any) -> str:
+    """The same for plain and short values: several rules and counters ask for one key."""
+    return dumps_journal(list(values)).decode()
 
 
 def _normal(value: Any) -> Any:
@@ -116,18 +132,22 @@ def history(monitors: Mapping[str, Json], kind: str, tool: str, args: Mapping[st
     if not args:
         return calls(monitors, tool, kind)
     names = tuple(sorted(args))
-    found: int = monitors.get(_key("by", kind, tool, ",".join(names), _values(names, args)), 0)
+    found: int = monitors.get(f"by{SEP}{kind}{SEP}{tool}{SEP}{','.join(names)}{SEP}{_values(names, args)}", 0)
     return found
 
 
-def last_read(monitors: Mapping[str, Json], tool: str, args: Mapping[str, Any]) -> dict[str, Json] | None:
-    """Args and result of the last success with these argument values."""
-    names = tuple(sorted(args))
-    found: dict[str, Json] | None = monitors.get(_key("read", tool, ",".join(names), _values(names, args)))
+def read_key(tool: str, names: Iterable[str]) -> str:
+    """What the keys begin with under which the last successes of a tool are kept by these arguments (sorted)."""
+    return _key("read", tool, ",".join(names), "")
+
+
+def last_read(monitors: Mapping[str, Json], key: str, values: list[Any]) -> dict[str, Json] | None:
+    """Args and result of the last success with these argument values, in the order of the `read_key`'s names."""
+    found: dict[str, Json] | None = monitors.get(key + group_key(values))
     return found
 
 
-def first_success(monitors: Mapping[str, Json], tools: list[str]) -> dict[str, Json] | None:
+def first_success(monitors: Mapping[str, Json], tools: Iterable[str]) -> dict[str, Json] | None:
     """Args and result of the first success of any of these tools."""
     found = [entry for tool in tools if (entry := monitors.get(_key("first", tool)))]
     return min(found, key=lambda entry: entry["order"], default=None)
@@ -147,13 +167,13 @@ def limit_used(
 ) -> tuple[int, Decimal]:
     """Count and sum that a limit has seen in a group, in the window that began at `since_ms` (None: ever), or in
     this turn."""
-    entry = monitors.get(_key("limit", str(rule), group))
+    entry = monitors.get(f"limit{SEP}{rule}{SEP}{group}")
     if entry is None or (turn and entry.get(TURN) != monitors.get(TURN, 0)):
-        return 0, Decimal(0)
+        return 0, _ZERO
     if since_ms is None:
         return entry["count"], Decimal(entry["sum"])
     inside = [Decimal(amount) for at, amount in entry["window"] if at > since_ms]
-    return len(inside), sum(inside, Decimal(0))
+    return len(inside), sum(inside, _ZERO)
 
 
 def limit_take(draft: Draft, home: str, rule: int, limit: LimitDef, group: str, amount: str) -> None:

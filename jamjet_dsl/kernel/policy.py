@@ -72,8 +72,8 @@ class Fence:
         `approvals` were given for exactly this call: `{"ask": state, "by": id, "roles": [...]}`; `approved` stands
         for every approval that the rules want. `attested` are the parameters whose value a person gave, `untrusted`
         those that outside text had a part in; what is named in neither is neither. Facts come from `facts` by name,
-        else from `read(tool, args)`; one that neither gives, or that is not of its type, has no value, and conditions
-        that need it deny.
+        else from `read(tool, args)`; one that neither gives, that is not of its type, or whose reading raises, has no
+        value, and conditions that need it deny.
         """
         values, problems = self._arguments(tool, args)
         if problems:
@@ -160,7 +160,10 @@ class Fence:
         if missing.name in facts:
             value = facts[missing.name]
         elif read is not None:
-            value = read(missing.tool, missing.args)
+            try:
+                value = read(missing.tool, missing.args)
+            except Exception:  # whatever it was: the fact has no value, and what needs it is denied
+                return {**entry, "error": "Crashed"}
         else:
             return {**entry, "error": "Unavailable"}
         problems: list[str] = []

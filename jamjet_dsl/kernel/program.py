@@ -40,7 +40,7 @@ class Plan:
         for handler in agent.handlers:
             self.handlers.setdefault(handler.trigger, []).append(handler)
         self.dockets: dict[str, Any] = {}
-        """By tool, what the policy has to say of it: see `rules.docket_of`."""
+        """By tool, what the policy has to say of it: see `rules.looked_up`."""
         self._closures: dict[int, Evaluator] = {}
         self.regions: dict[str, dict[str, d.State | d.Final]] = {}
         self.acting: dict[str, frozenset[str]] = {}
@@ -448,6 +448,11 @@ def _variables(expr: d.ExprJson) -> Iterator[str]:
 def _looks_around(expr: d.ExprJson) -> bool:
     """Whether an expression asks about what the rest of the run does meanwhile."""
     return any(node[0] in ("calls", "history") or (node[0] == "var" and node[1] in _MOVING) for node in _nodes([expr]))
+
+
+def uses_functions(rule: d.Rule) -> bool:
+    """Whether an expression of a rule calls a declared `fn`."""
+    return any(node[0] == "fn" for node in _nodes(_expressions_in(rule.model_dump(mode="python"))))
 
 
 def reads_of(expr: d.ExprJson) -> frozenset[str]:

@@ -10,15 +10,16 @@ a fact is not there yet the answer is `Missing`: the engine reads it and asks ag
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.kernel import monitors
+from jamjet_dsl.kernel.docket import Docket, Ready, ReadyLimit, make_docket
 from jamjet_dsl.kernel.model import Grant, Json, RunState
-from jamjet_dsl.kernel.program import Plan, Program, matches, reads_of
+from jamjet_dsl.kernel.program import Plan, Program
 from jamjet_dsl.kernel.scope import Scope, bool_of, monitors_at
 from jamjet_dsl.kernel.values import EvalError, Money, from_journal, to_journal
 
@@ -44,16 +45,19 @@ class Decision:
     plain: bool = False
     """Allowed, and nothing more to say of it than by which rules."""
 
-    def body(self) -> dict[str, Json]:
-        """The journal form. Most calls are plainly allowed, and that is written in as few bytes as it takes."""
+    def body(self, enforced: bool = True) -> dict[str, Json]:
+        """The journal form. Most calls are plainly allowed, and that is written in as few bytes as it takes. Where it
+        is not `enforced` the call is made whatever this says, so what it counts under is kept even of a denied one."""
         found: dict[str, Json] = {"rules": list(self.rules)}
         if not self.plain:
             found |= {"result": self.verdict, "reason": self.reason}
+        if not enforced:
+            found["enforced"] = False
         if self.needs:
             found["needs"] = list(self.needs)
         if self.facts:
             found["facts"] = self.facts
-        if self.limits:
+        if self.limits and not (enforced and self.verdict == "denied"):
             found["limits"] = [list(item) for item in self.limits]
         if self.outer:
             found["outer"] = list(self.outer)
@@ -90,72 +94,49 @@ def decide(
     is `undoing` needs no approval and counts under no limit.
     """
     plan = plan_at(program, state, home)
-    docket = docket_of(plan, tool)
-    if docket.fixed is not None and not undoing:
-        decision = docket.fixed
+    docket, fixed = looked_up(plan, tool)
+    if fixed is not None and not undoing:
+        decision = fixed
     else:
-        inner = scope.nested({"args": dict(args)})
-        facts = _facts(plan, state, home, inner, cmd, docket)
-        if isinstance(facts, Missing):
-            return facts
-        judge = _Judge(program, plan, state, home, inner.nested(facts[0]), tool, undoing)
-        for index, rule in docket.rules:
-            judge.rule(index, rule)
-        judge.limited_by_all()
-        decision = replace(judge.join(undoing), facts=facts[1])
+        inner, shown = scope.nested({"args": dict(args)}), dict[str, Json]()
+        if docket.facts:
+            facts = _facts(state, home, inner, cmd, docket)
+            if isinstance(facts, Missing):
+                return facts
+            inner, shown = inner.nested(facts[0]), facts[1]
+        judge = _Judge(docket, program.defn.tools[tool].effect, state, home, inner, tool)
+        for rule in docket.rules:
+            judge.rule(rule)
+        if not undoing:
+            judge.limited_by_all()
+        decision = judge.join(undoing, shown)
     if decision.verdict != "needs_approval":
         return decision
     return _with_grants(decision, state, home, grants, offered)
 
 
-class Docket(NamedTuple):
-    """What a policy has to say of one tool, looked at once: its rules, its limits, the facts they read in the order of
-    the program, and the decision itself where it depends on nothing."""
-
-    rules: tuple[tuple[int, d.Rule], ...]
-    limits: tuple[tuple[int, d.LimitDef], ...]
-    facts: tuple[d.Rule, ...]
-    fixed: Decision | None
-
-
-def docket_of(plan: Plan, tool: str) -> Docket:
-    """The docket of a tool, made on first use."""
-    known: Docket | None = plan.dockets.get(tool)
+def looked_up(plan: Plan, tool: str) -> tuple[Docket, Decision | None]:
+    """What the policy has to say of a tool, and the decision itself where it depends on nothing. Made on first use."""
+    known: tuple[Docket, Decision | None] | None = plan.dockets.get(tool)
     if known is None:
-        known = plan.dockets[tool] = _docket(plan, tool)
+        docket = make_docket(plan, tool)
+        known = plan.dockets[tool] = docket, _fixed(plan, tool, docket) if docket.simple else None
     return known
 
 
-def _docket(plan: Plan, tool: str) -> Docket:
-    rules = plan.agent.rules or ()
-    applicable = tuple((i, r) for i, r in enumerate(rules) if r.tools is None or matches(plan.defn, r.tools, tool))
-    limits = tuple(
-        (i, r.limit) for i, r in enumerate(rules) if r.limit is not None and matches(plan.defn, r.limit.tools, tool)
-    )
-    wanted = set().union(*(_read_by(r) for _, r in applicable), *(_read_by(rules[i]) for i, _ in limits))
-    for rule in reversed(rules):
-        if rule.kind == "fact" and rule.name in wanted and rule.call is not None:  # a fact may need those before it
-            wanted = wanted.union(*(reads_of(expr) for expr in rule.call.args.values()))
-    facts = tuple(
-        r
-        for r in rules
-        if r.kind == "fact" and r.call is not None and r.name in wanted and matches(plan.defn, r.tools, tool)
-    )
-    fixed = None
-    simple = all(r.kind in ("allow", "forbid", "fact", "redact") and r.when is None for _, r in applicable)
-    if simple and not limits and not facts:
-        fixed = _fixed(plan, tool, applicable)
-    return Docket(applicable, limits, facts, fixed)
+def docket_of(plan: Plan, tool: str) -> Docket:
+    """What the policy has to say of a tool."""
+    return looked_up(plan, tool)[0]
 
 
-def _fixed(plan: Plan, tool: str, applicable: Sequence[tuple[int, d.Rule]]) -> Decision:
+def _fixed(plan: Plan, tool: str, docket: Docket) -> Decision:
     """The decision on a tool of which every rule says the same whatever happens."""
     verdicts = Verdicts(tool, plan.defn.tools[tool].effect)
-    for index, rule in applicable:
+    for rule in docket.rules:
         if rule.kind == "allow":
-            verdicts.allow(index, rule)
-        elif rule.kind == "forbid":
-            verdicts.forbid(index)
+            verdicts.allow(rule)
+        else:
+            verdicts.forbid(rule)
     return verdicts.join()
 
 
@@ -168,7 +149,8 @@ def limits_of(
     program: Program, state: RunState, home: str, scope: Scope, tool: str
 ) -> tuple[tuple[int, str, str], ...]:
     """What a call that is made counts under, whoever decided it: (rule, group, amount)."""
-    judge = _Judge(program, plan_at(program, state, home), state, home, scope, tool)
+    docket = docket_of(plan_at(program, state, home), tool)
+    judge = _Judge(docket, program.defn.tools[tool].effect, state, home, scope, tool)
     judge.limited_by_all()
     return tuple(judge.limits)
 
@@ -185,157 +167,157 @@ class Verdicts:
         self.needs: list[tuple[int, dict[str, Json]]] = []
         self.limits: list[tuple[int, str, str]] = []
 
-    def allow(self, index: int, rule: d.Rule) -> None:
+    def allow(self, rule: Ready) -> None:
         """A rule allows the call."""
-        self.allowing.append(index)
-        self.waived = self.waived or rule.because is not None
+        self.allowing.append(rule.number)
+        self.waived = self.waived or rule.rule.because is not None
 
-    def forbid(self, index: int) -> None:
+    def forbid(self, rule: Ready) -> None:
         """A rule forbids the call."""
-        self.denials.append((index, f"`{self.tool}` is forbidden"))
+        self.denials.append((rule.number, f"`{self.tool}` is forbidden"))
 
-    def join(self, undoing: bool = False) -> Decision:
-        """Allowed, unless something restricts; the strongest restriction wins."""
+    def join(self, undoing: bool = False, facts: dict[str, Json] | None = None) -> Decision:
+        """Allowed, unless something restricts; the strongest restriction wins. `facts` are what was read."""
+        facts = {} if facts is None else facts
+        limits = tuple(self.limits)
         if self.denials:
             denials = sorted(self.denials)
-            return Decision("denied", tuple(sorted({i for i, _ in denials})), "; ".join(r for _, r in denials))
+            indices, reason = tuple(sorted({i for i, _ in denials})), "; ".join(r for _, r in denials)
+            return Decision("denied", indices, reason, facts=facts, limits=limits)
         if not self.allowing:
-            return Decision("denied", (), f"no rule allows `{self.tool}` with these arguments")
+            reason = f"no rule allows `{self.tool}` with these arguments"
+            return Decision("denied", (), reason, facts=facts, limits=limits)
         needs = [] if undoing else sorted(self.needs, key=lambda item: item[0])
-        limits = tuple(self.limits)
         if needs:
             wanted = " and ".join(_in_words(need) for _, need in needs)
             indices, open_ = tuple(i for i, _ in needs), tuple(n for _, n in needs)
-            return Decision("needs_approval", indices, f"needs {wanted}", open_, limits=limits)
+            return Decision("needs_approval", indices, f"needs {wanted}", open_, facts, limits)
         allowing = tuple(self.allowing)
         if self.effect == "irreversible" and not (self.waived or undoing):
             reason = "an irreversible call needs an approval"
-            return Decision("needs_approval", allowing, reason, ({"ask": None},), limits=limits)
-        return Decision("allowed", allowing, f"`{self.tool}` is allowed", limits=limits, plain=True)
+            return Decision("needs_approval", allowing, reason, ({"ask": None},), facts, limits)
+        return Decision("allowed", allowing, f"`{self.tool}` is allowed", (), facts, limits, plain=True)
 
 
 class _Judge(Verdicts):
     """Collects what the rules say of one call, here and now."""
 
-    def __init__(
-        self,
-        program: Program,
-        plan: Plan,
-        state: RunState,
-        home: str,
-        scope: Scope,
-        tool: str,
-        undoing: bool = False,
-    ) -> None:
-        super().__init__(tool, program.defn.tools[tool].effect)
-        self.program = program
-        self.plan = plan
-        self.state = state
+    def __init__(self, docket: Docket, effect: str, state: RunState, home: str, scope: Scope, tool: str) -> None:
+        super().__init__(tool, effect)
+        self.docket = docket
+        self.now_ms = state.now_ms
         self.monitors = monitors_at(state, home)
-        self.undoing = undoing
         self.scope = scope
 
-    def rule(self, index: int, rule: d.Rule) -> None:
+    def rule(self, rule: Ready) -> None:
         """Adds what one matching rule says; a failing condition denies."""
         try:
-            self._rule(index, rule)
+            _SAYS[rule.kind](self, rule)
         except EvalError as error:
-            self.denials.append((index, f"its condition has no value: {error.message}"))
+            self.denials.append((rule.number, f"its condition has no value: {error.message}"))
 
-    def _rule(self, index: int, rule: d.Rule) -> None:
-        match rule.kind:
-            case "allow":
-                if self._holds(rule.when, self.scope):
-                    self.allow(index, rule)
-            case "forbid":
-                if self._holds(rule.when, self.scope):
-                    self.forbid(index)
-            case "require_read":
-                self._read(index, rule)
-            case "require_any":
-                self._any_read(index, rule)
-            case "require_ask":
-                if self._holds(rule.when, self.scope):
-                    self.needs.append((index, {"ask": rule.ask}))
-            case "require_people":
-                if self._holds(rule.when, self.scope):
-                    need = {"people": rule.count or 1, "role": rule.role, "excluding": rule.excluding}
-                    self.needs.append((index, need))
-            case "never":
-                self._never(index, rule)
-            case "limit" | "fact" | "redact":
-                pass
+    def _holds(self, rule: Ready) -> bool:
+        return rule.when is None or bool_of(rule.when(self.scope))
 
-    def _holds(self, when: d.ExprJson | None, scope: Scope) -> bool:
-        return when is None or bool_of(self.program.evaluate(when, scope))
+    def _allow(self, rule: Ready) -> None:
+        if self._holds(rule):
+            self.allow(rule)
 
-    def _read(self, index: int, rule: d.Rule) -> None:
-        call = rule.call
+    def _forbid(self, rule: Ready) -> None:
+        if self._holds(rule):
+            self.forbid(rule)
+
+    def _ask(self, rule: Ready) -> None:
+        if self._holds(rule):
+            self.needs.append((rule.number, {"ask": rule.rule.ask}))
+
+    def _people(self, rule: Ready) -> None:
+        if self._holds(rule):
+            wanted = rule.rule
+            need = {"people": wanted.count or 1, "role": wanted.role, "excluding": wanted.excluding}
+            self.needs.append((rule.number, need))
+
+    def _read(self, rule: Ready) -> None:
+        call = rule.rule.call
         assert call is not None
-        wanted = {name: self.program.evaluate(expr, self.scope) for name, expr in call.args.items()}
-        entry = monitors.last_read(self.monitors, call.tool, wanted)
+        entry = monitors.last_read(self.monitors, rule.key, [value(self.scope) for _, value in rule.args])
         # A condition that reads the bound result cannot be asked before the read: then the read is required.
         if entry is not None:
-            self._bound(index, rule, entry)
-        elif rule.when is None or (rule.bind in self.program.reads(rule.when)) or self._holds(rule.when, self.scope):
-            self.denials.append((index, f"`{call.tool}` has to be read first, with the same values"))
+            self._bound(rule, entry)
+        elif rule.about or self._holds(rule):
+            self.denials.append((rule.number, f"`{call.tool}` has to be read first, with the same values"))
 
-    def _any_read(self, index: int, rule: d.Rule) -> None:
-        # In one order, whether the definition was just made or read back from its canonical form.
-        tools = sorted(tool for tool in self.program.defn.tools if self.program.matches(rule.reads, tool))
-        entry = monitors.first_success(self.monitors, tools)
+    def _any_read(self, rule: Ready) -> None:
+        entry = monitors.first_success(self.monitors, rule.tools)
         if entry is not None:
-            self._bound(index, rule, entry)
-        elif rule.when is None or (rule.bind in self.program.reads(rule.when)) or self._holds(rule.when, self.scope):
-            names = ", ".join(f"`{tool}`" for tool in tools)
-            self.denials.append((index, f"one of {names} has to succeed first"))
+            self._bound(rule, entry)
+        elif rule.about or self._holds(rule):
+            names = ", ".join(f"`{tool}`" for tool in rule.tools)
+            self.denials.append((rule.number, f"one of {names} has to succeed first"))
 
-    def _bound(self, index: int, rule: d.Rule, entry: dict[str, Json]) -> None:
+    def _bound(self, rule: Ready, entry: dict[str, Json]) -> None:
         """The read was made. A `when` beside it says what must hold of what was read."""
         if rule.when is None:
             return
-        value = from_journal({"args": entry["args"], "result": entry["result"]})
-        scope = self.scope if rule.bind is None else self.scope.nested({rule.bind: value})
-        if not self._holds(rule.when, scope) and rule.bind in self.program.reads(rule.when):
-            self.denials.append((index, "what was read does not meet the condition"))
+        scope, name = self.scope, rule.rule.bind
+        if name is not None:
+            scope = scope.nested({name: from_journal({"args": entry["args"], "result": entry["result"]})})
+        if not bool_of(rule.when(scope)) and rule.about:
+            self.denials.append((rule.number, "what was read does not meet the condition"))
 
-    def _never(self, index: int, rule: d.Rule) -> None:
-        before = [
-            tool
-            for tool in self.program.defn.tools
-            if self.program.matches(rule.after, tool) and monitors.calls(self.monitors, tool)
-        ]
-        if self._holds(rule.when, self.scope) and before:
-            self.denials.append((index, f"`{self.tool}` must not be called after `{before[0]}`"))
+    def _never(self, rule: Ready) -> None:
+        before = next((tool for tool in rule.tools if monitors.calls(self.monitors, tool)), None)
+        if self._holds(rule) and before is not None:
+            self.denials.append((rule.number, f"`{self.tool}` must not be called after `{before}`"))
 
     def limited_by_all(self) -> None:
         """Adds what every `limit` for the tool says."""
-        if not self.undoing:
-            for index, limit in docket_of(self.plan, self.tool).limits:
-                self.limited(index, limit)
+        for limit in self.docket.limits:
+            self.limited(limit)
 
-    def limited(self, index: int, limit: d.LimitDef) -> None:
+    def limited(self, ready: ReadyLimit) -> None:
         """Denies what a `limit` has no room for, and notes what the call counts."""
+        index, limit = ready.number, ready.limit
         try:
-            group = monitors.group_key([self.program.evaluate(expr, self.scope) for expr in limit.per])
-            since = None if limit.window_ms is None else self.state.now_ms - limit.window_ms
+            group = monitors.group_key([value(self.scope) for value in ready.per]) if ready.per else _NO_GROUP
+            since = None if limit.window_ms is None else self.now_ms - limit.window_ms
             calls, total = monitors.limit_used(self.monitors, index, group, since, limit.turn)
-            size = Decimal(0)
-            if limit.amount is not None and limit.bound is not None:
-                value = self.program.evaluate(limit.amount, self.scope)
-                bound = self.program.evaluate(limit.bound, self.scope)
-                size = _number(value)
-                if size < 0:
-                    self.denials.append((index, "the amount is below zero, which no limit can count"))
-                elif isinstance(value, Money) and isinstance(bound, Money) and value.currency != bound.currency:
-                    self.denials.append((index, f"{value} and {bound} are of different currencies"))
-                elif total + size > _number(bound):
-                    self.denials.append((index, f"{value} is more than what is left of {bound}"))
+            size = self._sized(ready, total)
             if limit.count is not None and calls + 1 > limit.count:
                 self.denials.append((index, f"all {limit.count} calls of `{self.tool}` are used up"))
             self.limits.append((index, group, str(size)))
         except EvalError as error:
             self.denials.append((index, f"the limit has no value: {error.message}"))
+
+    def _sized(self, ready: ReadyLimit, total: Decimal) -> Decimal:
+        """What the call adds to a total; 0 where there is none, or where it cannot be counted. Such a call is denied,
+        and gives nothing back if it was made all the same. Raises EvalError."""
+        if ready.amount is None or ready.bound is None:
+            return _NOTHING
+        value, bound = ready.amount(self.scope), ready.bound(self.scope)
+        size = _number(value)
+        if size < 0:
+            self.denials.append((ready.number, "the amount is below zero, which no limit can count"))
+            return _NOTHING
+        if isinstance(value, Money) and isinstance(bound, Money) and value.currency != bound.currency:
+            self.denials.append((ready.number, f"{value} and {bound} are of different currencies"))
+            return _NOTHING
+        if total + size > _number(bound):
+            self.denials.append((ready.number, f"{value} is more than what is left of {bound}"))
+        return size
+
+
+_NOTHING = Decimal(0)
+_NO_GROUP = monitors.group_key([])
+_SAYS: dict[str, Callable[[_Judge, Ready], None]] = {
+    "allow": _Judge._allow,
+    "forbid": _Judge._forbid,
+    "require_read": _Judge._read,
+    "require_any": _Judge._any_read,
+    "require_ask": _Judge._ask,
+    "require_people": _Judge._people,
+    "never": _Judge._never,
+}
 
 
 def _number(value: Any) -> Decimal:
@@ -379,24 +361,29 @@ def meets(state: RunState, home: str, need: Mapping[str, Json], grants: Sequence
     return len(people) >= int(need["people"])
 
 
-def joined(inner: Decision, outer: Sequence[tuple[str, str, Decision]]) -> Decision:
+def joined(inner: Decision, outer: Sequence[tuple[str, str, Decision]], enforced: bool = True) -> Decision:
     """What the policy of a child and those of the agents around it (home, name, decision) say together. An approval
-    that an outer policy still wants cannot be had inside, so the call is denied."""
+    that an outer policy still wants cannot be had inside, so the call is denied. Where that is not `enforced`, the
+    decisions of those around that stand against the call say so."""
     denied = [inner.reason] if inner.verdict == "denied" else []
     for _, name, decision in outer:
         if decision.verdict == "denied":
             denied.append(f"`{name}`: {decision.reason}")
         elif decision.verdict == "needs_approval":
             denied.append(f"`{name}`: {decision.reason}, which cannot be had in an agent that it runs")
-    bodies = tuple({"home": home, "agent": name, **decision.body()} for home, name, decision in outer)
+    bodies = tuple(
+        {"home": home, "agent": name, **decision.body(enforced or decision.verdict == "allowed")}
+        for home, name, decision in outer
+    )
     if not denied:
         return replace(inner, outer=bodies)
-    return replace(inner, verdict="denied", reason="; ".join(denied), limits=(), outer=bodies, plain=False)
+    return replace(inner, verdict="denied", reason="; ".join(denied), outer=bodies, plain=False)
 
 
 def counts(state: RunState, need: Mapping[str, Json], person: Mapping[str, Json]) -> bool:
-    """Whether this person's approval counts towards a need for people."""
-    if need["role"] is not None and need["role"] not in person["roles"]:
+    """Whether this person's approval counts towards a need for people. Somebody without a name may be anybody, also one
+    who has approved already or who started the run, and does not count."""
+    if not person["by"] or (need["role"] is not None and need["role"] not in person["roles"]):
         return False
     return not (need["excluding"] == "principal" and person["by"] == state.principal.get("id"))
 
@@ -405,7 +392,7 @@ def counts(state: RunState, need: Mapping[str, Json], person: Mapping[str, Json]
 
 
 def _facts(
-    plan: Plan, state: RunState, home: str, scope: Scope, cmd: str, docket: Docket
+    state: RunState, home: str, scope: Scope, cmd: str, docket: Docket
 ) -> tuple[dict[str, Any], dict[str, Json]] | Missing:
     """The facts that the rules for this call read: values by name and what was read, or the first one missing.
 
@@ -413,21 +400,19 @@ def _facts(
     """
     values: dict[str, Any] = {}
     shown: dict[str, Json] = {}
-    for rule in docket.facts:
-        call = rule.call
-        assert call is not None
+    for fact in docket.facts:
         try:
             around = scope.nested(values)
-            args = {name: plan.closure(expr)(around) for name, expr in call.args.items()}
+            args = {name: value(around) for name, value in fact.args}
         except EvalError:
             continue
-        key = fact_key(home, rule.name or "", args)
+        key = fact_key(home, fact.name, args)
         known = state.facts.get(key)
-        if known is None or not _fresh(rule, known, state.now_ms, cmd):
-            return Missing(rule.name or "", call.tool, args, key)
-        shown[rule.name or ""] = {"args": to_journal(args), "at_ms": known["at_ms"]}
+        if known is None or not _fresh(fact.rule, known, state.now_ms, cmd):
+            return Missing(fact.name, fact.tool, args, key)
+        shown[fact.name] = {"args": to_journal(args), "at_ms": known["at_ms"]}
         if "error" not in known:
-            values[rule.name or ""] = from_journal(known["result"])
+            values[fact.name] = from_journal(known["result"])
     return values, shown
 
 
@@ -441,19 +426,3 @@ def _fresh(rule: d.Rule, known: Mapping[str, Json], now_ms: int, cmd: str) -> bo
     if known["cmd"] == cmd:
         return True
     return rule.within_ms is not None and "error" not in known and now_ms - int(known["at_ms"]) <= rule.within_ms
-
-
-def _read_by(rule: d.Rule) -> frozenset[str]:
-    return frozenset().union(*(reads_of(expr) for expr in _expressions(rule)))
-
-
-def _expressions(rule: d.Rule) -> Iterator[d.ExprJson]:
-    if rule.when is not None:
-        yield rule.when
-    if rule.call is not None and rule.kind != "fact":
-        yield from rule.call.args.values()
-    if rule.limit is not None:
-        yield from rule.limit.per
-        for expr in (rule.limit.amount, rule.limit.bound):
-            if expr is not None:
-                yield expr

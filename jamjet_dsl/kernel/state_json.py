@@ -21,10 +21,11 @@ from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.kernel.model import Account, Frame, Grant, Intent, Json, Question, Reserve, RunState, Spent
 from jamjet_dsl.kernel.values import dumps_form, from_journal, to_journal
 
-FORMAT = 4
+FORMAT = 5
 """Version of this form; it stands in every snapshot and in every `forked` event."""
 
 _VALUES = ("input", "vars")
+_BOUND = ("questions", "grants")
 _PARTS: dict[str, type] = {"frames": Frame, "intents": Intent, "questions": Question, "grants": Grant}
 
 
@@ -78,7 +79,13 @@ def _from_3(tree: dict[str, Json]) -> dict[str, Json]:
     return {**{name: item for name, item in tree.items() if name != "keys"}, "frames": frames}
 
 
-_UPGRADES: dict[int, Callable[[dict[str, Json]], dict[str, Json]]] = {3: _from_3}
+def _from_4(tree: dict[str, Json]) -> dict[str, Json]:
+    """Every policy was enforced, and no approval was bound to facts."""
+    bound = {part: {name: {**item, "facts": {}} for name, item in tree[part].items()} for part in _BOUND}
+    return {**tree, **bound, "policy": "enforce"}
+
+
+_UPGRADES: dict[int, Callable[[dict[str, Json]], dict[str, Json]]] = {3: _from_3, 4: _from_4}
 """From the form of a version to the next one. Forks began with form 3."""
 
 

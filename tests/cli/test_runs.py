@@ -389,3 +389,28 @@ agent a version 1 {
     assert (found["no"]["error"], found["no"]["call"], found["no"]["state"]) == ("denied", "find", "one")
     assert (found["both"]["error"], found["both"]["call"], found["both"]["state"]) == ("JoinFailed", None, "both")
     assert "Gone: it is gone" in found["both"]["message"]
+
+
+def test_a_policy_in_shadow_is_shown_with_what_it_would_have_stopped(jam: Jam, tmp_path: Path) -> None:
+    (tmp_path / "shadow_tools.py").write_text("def read(path: str) -> str:\n    return path\n")
+    program = """
+tool read(path: string) -> string { via python "shadow_tools:read"  effect reads  timeout 10s }
+agent reader version 1 {
+  policy { allow read when args.path != "note.txt" }
+  on error any -> failing
+  on denied    -> failing
+  start state look { call read("note.txt")  -> done }
+  final done {}
+  failed failing {}
+}
+"""
+    (tmp_path / "a.jam").write_text(program)
+    assert jam("run", "a.jam", "--id", "r1").code == 3
+    assert jam("run", "a.jam", "--id", "r2", "--policy", "shadow").code == 0
+    assert "policy in shadow" not in jam("show", "r1").out
+    assert "policy in shadow: what it denies is journaled, and made all the same" in jam("show", "r2").out
+    assert [jam("show", run, "--format", "json").json["policy"] for run in ("r1", "r2")] == ["enforce", "shadow"]
+    history = jam("history", "r2").out
+    assert "started reader with {}, its policy in shadow" in history
+    assert "→ read(path: note.txt)  ⊘ in shadow: would be denied: no rule allows `read` with these arguments" in history
+    assert jam("run", "a.jam", "--policy", "off").code == 2

@@ -20,6 +20,7 @@ from jamjet_dsl.kernel.model import (
     CancelAction,
     Command,
     Event,
+    Mode,
     Record,
     RunState,
     SetTimer,
@@ -105,8 +106,8 @@ class Driver:
         if dies:
             raise Crash
 
-    def start(self, input: dict[str, Any], principal: dict[str, Any] | None = None) -> Driver:
-        self.append(*inputs.started(self.program, input, principal, "bindings"))
+    def start(self, input: dict[str, Any], principal: dict[str, Any] | None = None, policy: Mode = "enforce") -> Driver:
+        self.append(*inputs.started(self.program, input, principal, "bindings", policy=policy))
         return self
 
     # ---- the loop

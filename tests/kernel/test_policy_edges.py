@@ -197,6 +197,35 @@ def test_a_fact_may_be_needed_only_for_what_has_to_be_read_first() -> None:
     assert guard.decide("ship", SHIP, facts={"o": {"id": "1", "status": "open"}}).verdict == "denied"
 
 
+def test_a_fact_is_not_read_for_one_that_is_for_other_calls() -> None:
+    asked: list[str] = []
+
+    def read(tool: str, args: dict[str, Any]) -> Any:
+        asked.append(tool)
+        return 1
+
+    rules = (
+        "allow ship, pay  fact one = score(q = args.id)  fact two = score(q = string(one)) for pay"
+        "  forbid ship when two > 5"
+    )
+    assert fence(rules).decide("ship", SHIP, read=read).verdict == "denied"
+    assert asked == []
+
+
+def test_a_fact_is_not_read_for_the_limit_of_another_tool() -> None:
+    asked: list[str] = []
+
+    def read(tool: str, args: dict[str, Any]) -> Any:
+        asked.append(tool)
+        return 1
+
+    guard = fence('allow ship, look  fact most = score(q = "m")  limit ship total 1 <= most')
+    assert guard.decide("look", {"q": "x"}, read=read).verdict == "allowed"
+    assert asked == []
+    assert guard.decide("ship", SHIP, read=read).verdict == "allowed"
+    assert asked == ["score"]
+
+
 def test_a_fact_that_cannot_be_asked_for_does_not_hide_the_next_one() -> None:
     rules = """allow ship
       fact first = score(q = string(1 / size(args.id)))  fact o = order(id = args.id)

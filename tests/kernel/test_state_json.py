@@ -3,6 +3,7 @@ wrote, which had form 3, with the state that a fork of it began with."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -14,22 +15,22 @@ from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.kernel.machine import apply, fold, initial
 from jamjet_dsl.kernel.model import Account, Event, Frame, Grant, Intent, Question, Reserve, RunState
 from jamjet_dsl.kernel.program import Program
-from jamjet_dsl.kernel.state_json import FORMAT, decode, encode, restore
+from jamjet_dsl.kernel.state_json import FORMAT, decode, encode, restore, upgraded
 
-FORM_4 = {
+FORM_5 = {
     "": "agent cancelling diverted exceeded facts final_state format frames grants input intents monitors now_ms origin"
-    " output overruns parked principal provenance questions queue run_id seq spent started_ms status timers undo"
+    " output overruns parked policy principal provenance questions queue run_id seq spent started_ms status timers undo"
     " undo_failed unresolved vars warned",
     "frames": "account agent attempt call counters ended entered_ms error event fault flags home idle key kind late"
     " monitors opened outcome parent path phase region retries scope state visit",
     "account": "active_ms caps cost diverted exceeded limits started_ms steps tokens warned",
     "intents": "at_ms body cmd reserve unsettled",
     "reserve": "cost tokens",
-    "questions": "approvals body cmd expires_at_ms frame id state",
-    "grants": "approvers at_ms bind by call frame home question seq state used_by",
+    "questions": "approvals body cmd expires_at_ms facts frame id state",
+    "grants": "approvers at_ms bind by call facts frame home question seq state used_by",
     "spent": "active_ms cost steps tokens",
 }
-"""What a state of form 4 is made of."""
+"""What a state of form 5 is made of."""
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def test_a_fork_that_began_with_a_later_form_says_that_it_is_newer(old: dict[str
     assert caught.value.code == "JAMR104"
 
 
-@pytest.mark.parametrize("form", [0, 2, None, "4", True])
+@pytest.mark.parametrize("form", [0, 2, None, "5", True])
 def test_what_is_no_state_is_none(old: dict[str, Any], form: Any) -> None:
     with pytest.raises(ValueError, match="there is no form"):
         restore({**old["whole"], "format": form})
@@ -77,6 +78,16 @@ def test_a_snapshot_of_another_form_is_no_snapshot(old: dict[str, Any]) -> None:
     for tree in (old["whole"], {**old["whole"], "format": FORMAT + 1}):
         with pytest.raises(ValueError, match="another version"):
             decode(json.dumps(tree).encode())
+
+
+def test_a_form_without_modes_of_policies_is_one_whose_policies_were_enforced(old: dict[str, Any]) -> None:
+    form4 = upgraded(old["whole"])
+    assert form4.pop("policy") == "enforce"
+    form4["grants"] = {"g": {**dataclasses.asdict(Grant("q", "s", None, {}, "ann", 0))}}
+    del form4["grants"]["g"]["facts"]
+    found = restore({**form4, "format": 4})
+    assert found.policy == "enforce"
+    assert found.grants["g"].facts == {}
 
 
 def test_restoring_leaves_what_it_restores_alone(old: dict[str, Any]) -> None:
@@ -101,5 +112,5 @@ def test_the_form_has_the_number_that_it_had() -> None:
     parts = {name: tree[name].popitem()[1] for name in ("frames", "intents", "questions", "grants")}
     parts |= {"": tree, "account": parts["frames"]["account"], "reserve": parts["intents"]["reserve"]}
     parts["spent"] = tree["spent"]
-    assert {name: " ".join(sorted(part)) for name, part in parts.items()} == FORM_4
-    assert FORMAT == 4
+    assert {name: " ".join(sorted(part)) for name, part in parts.items()} == FORM_5
+    assert FORMAT == 5

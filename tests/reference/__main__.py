@@ -1,6 +1,7 @@
 """The reference interpreter against the engine, on generated programs.
 
 python -m tests.reference [--steps N] [--seed S] [--jobs J] [--one SEED]
+python -m tests.reference --policy [--decisions N] [--seed S] [--jobs J] [--one SEED]    policies alone
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from jamjet_dsl.compiler import ProgramRefused, compile_text
 from jamjet_dsl.kernel.program import unsupported
 from tests.reference import engine, programs
 from tests.reference.interpreter import Run, seen
+from tests.reference.policy.__main__ import campaign
 from tests.reference.world import World
 
 WORLDS = 8
@@ -108,7 +110,12 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--one", type=int, help="only this program")
     parser.add_argument("--sequential", action="store_true", help="without frames")
+    parser.add_argument("--policy", action="store_true", help="decisions of policies, over histories of calls")
+    parser.add_argument("--decisions", type=int, default=1_000_000, help="with --policy: how many")
     given = parser.parse_args()
+    if given.policy:
+        seeds = range(given.one, given.one + 1) if given.one is not None else None
+        return campaign(given.decisions, given.seed, given.jobs, seeds)
     parts = programs.SEQUENTIAL if given.sequential else programs.ALL
     began, total = time.monotonic(), Tally()
     if given.one is not None:

@@ -13,7 +13,7 @@ from jamjet_dsl.engine.advance import Happened, Transition, advance
 from jamjet_dsl.kernel import inputs
 from jamjet_dsl.kernel.ids import base_of, frame_of
 from jamjet_dsl.kernel.machine import due, initial, next_wake
-from jamjet_dsl.kernel.model import Call, RunState, Think
+from jamjet_dsl.kernel.model import Call, Mode, RunState, Think
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.recovery import recover
 from jamjet_dsl.kernel.scalars import Duration, Money, Timestamp
@@ -56,6 +56,7 @@ class Played:
     probing: set[str] = field(default_factory=set)
     performed: list[tuple[int, str, str, Any]] = field(default_factory=list)
     keys: dict[tuple[str, ...], bytes] = field(default_factory=dict)
+    policy: Mode = "enforce"
     _chance: HalfChance = field(default_factory=HalfChance)
     _pushed: int = 0
 
@@ -69,7 +70,7 @@ class Played:
             self.push(outside.at_ms, 2, f"{n:03}", outside)
         if self.world.crash_at is not None:
             self.push(self.world.crash_at, 3, "", None)
-        self.happen(inputs.started(self.program, self.world.input, {}, "bindings"))
+        self.happen(inputs.started(self.program, self.world.input, {}, "bindings", policy=self.policy))
         for _ in range(most):
             if self.step is not None and self.step.ended:
                 return self

@@ -71,6 +71,11 @@ def item(whole: Any, key: Any) -> Any:
     return whole[key]
 
 
+def path(expr: Any) -> tuple[str, ...]:
+    """The names of a path such as `args.id`."""
+    return (*path(expr.operand), expr.field.text) if isinstance(expr, ast.Select) else (expr.name,)
+
+
 def logic(decides: bool, *sides: tuple[Any, ...]) -> bool:
     """`||` and `exists` (decided by true), `&&` and `all` (by false): one side that decides is enough."""
     missing = False
@@ -131,6 +136,8 @@ def function(name: str, args: tuple[ast.Arg, ...], names: Names) -> Any:
     if name in ("calls", "attempted", "succeeded", "failed"):
         given = {arg.name.text: evaluate(arg.value, names) for arg in args if arg.name is not None}
         return names["$calls"]("attempted" if name == "calls" else name, args[0].value.name, given)
+    if name in ("attested", "untrusted"):
+        return bool(names["$from"](name, path(args[0].value)))
     values = [evaluate(arg.value, names) for arg in args]
     many = values[0] if isinstance(values[0], list) else values
     if name in ("min", "max") and not many:
