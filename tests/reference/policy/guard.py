@@ -77,7 +77,7 @@ class Guard(Fence):
         for index, group, size in self._last.limits:
             limit = (self.program.agent.rules or ())[index].limit
             assert limit is not None
-            monitors.limit_take(draft, "", index, group, size, draft.state.now_ms, limit.window_ms)
+            monitors.limit_take(draft, "", index, limit, group, size)
         monitors.count(self.program, draft, "", "attempted", tool, values)
         monitors.count(self.program, draft, "", "succeeded" if ok else "failed", tool, values)
         if ok:
