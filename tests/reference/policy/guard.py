@@ -7,7 +7,6 @@ from typing import Any
 
 from jamjet_dsl.definition import Definition
 from jamjet_dsl.kernel import monitors, rules
-from jamjet_dsl.kernel.draft import Draft
 from jamjet_dsl.kernel.model import Grant
 from jamjet_dsl.kernel.policy import Decision, Fence
 from jamjet_dsl.kernel.records import digest_of
@@ -41,8 +40,7 @@ class Guard(Fence):
         if problems:
             return Decision("denied", (), "; ".join(problems))
         self._count += 1
-        cmd, draft = f"#{self._count}.1", Draft(self._state)
-        self._state = draft.state
+        cmd, draft = f"#{self._count}.1", self._draft
         draft.state.now_ms = max(at_ms, draft.state.now_ms)
         call = {"tool": tool, "digest": digest_of(tool, to_journal(values))}
         grants = [
@@ -72,8 +70,7 @@ class Guard(Fence):
         """The call that was decided last was made: what an intent and an outcome leave in the state of a run."""
         assert self._last is not None
         values, _ = self._arguments(tool, args)
-        draft = Draft(self._state)
-        self._state = draft.state
+        draft = self._draft
         for index, group, size in self._last.limits:
             limit = (self.program.agent.rules or ())[index].limit
             assert limit is not None
