@@ -15,7 +15,7 @@ from jamjet_dsl.analysis.signatures import (
     call_overload,
     signatures_of,
 )
-from jamjet_dsl.analysis.types import ANY, BOOL, ERROR, INT, list_of, plain, show
+from jamjet_dsl.analysis.types import ANY, BOOL, ERROR, INT, list_of, plain, secret, show
 from jamjet_dsl.diagnostics.model import Label
 from jamjet_dsl.syntax import ast
 
@@ -161,9 +161,19 @@ def _declared(checker: ExprChecker, node: ast.FnCall, decl: ast.FnDecl) -> Type:
         )
         _all(checker, [a.value for a in node.args])
         return result
+    told = False
     for arg, param in zip(node.args, decl.params, strict=True):
-        checker.expect(arg.value, checker.types_of(param.type))
-    return result
+        declared = checker.types_of(param.type)
+        checker.expect(arg.value, declared)
+        told = told or (_is_secret(checker.types.get(arg.value)) and not _is_secret(declared))
+    # What is computed from a secret is one, also where the function does not know; a truth value is not.
+    return secret(result) if told and result.kind != "bool" else result
+
+
+def _is_secret(type_: Type | None) -> bool:
+    while type_ is not None and type_.kind == "optional":
+        type_ = type_.args[0]
+    return type_ is not None and type_.kind == "secret"
 
 
 # ---- macros

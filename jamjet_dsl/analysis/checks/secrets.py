@@ -30,12 +30,29 @@ def check_secrets(analysis: Analysis) -> Iterator[Diagnostic]:
         for member in ast.clauses(agent.decl.members, ast.VarDecl):
             if member.init is not None:
                 yield from secrets.stored(member.name, member.init)
+        for policy in ast.clauses(agent.decl.members, ast.Policy):
+            for rule in policy.rules:
+                if isinstance(rule, ast.FactRule | ast.RequireReadRule):
+                    yield from secrets.arguments(rule.call.tool, rule.call.args)
+    yield from _of_declarations(analysis, Secrets(None, analysis, records))
+
+
+def _of_declarations(analysis: Analysis, secrets: Secrets) -> Iterator[Diagnostic]:
+    """Leaks in what belongs to no agent: the calls that tools declare, and what functions give."""
+    for scope in analysis.files:
+        for tool in ast.clauses(scope.program.items, ast.ToolDecl):
+            for clause in tool.clauses:
+                if isinstance(clause, ast.ConfirmClause | ast.UndoClause):
+                    yield from secrets.arguments(clause.call.tool, clause.call.args)
+        for fn in ast.clauses(scope.program.items, ast.FnDecl):
+            where = f"the result of `{fn.name.text}`"
+            yield from secrets.into(fn.body, analysis.types.get(fn.result), where, fn)
 
 
 class Secrets:
     """Where secret values of one agent go."""
 
-    def __init__(self, agent: AgentInfo, analysis: Analysis, records: dict[str, str]) -> None:
+    def __init__(self, agent: AgentInfo | None, analysis: Analysis, records: dict[str, str]) -> None:
         self.agent = agent
         self.analysis = analysis
         self._records = records
@@ -76,8 +93,10 @@ class Secrets:
             case ast.EmitAction(call=call):
                 for arg in call.args:
                     yield from self._shown(arg.value, f"in the message `{call.tool.text}`")
-            case ast.ThinkAction(text=text, options=options):
+            case ast.ThinkAction(text=text, chat=chat, options=options):
                 yield from self._text(text, "in a prompt")
+                if chat is not None:
+                    yield from self._proposed(options)
                 for option in ast.clauses(options, ast.GivenOpt):
                     for given in option.items:
                         yield from self._shown(given.expr, "in a prompt")
@@ -94,11 +113,27 @@ class Secrets:
             elif isinstance(clause, ast.Edge):
                 for part in clause.sets:
                     yield from self.stored(part.path, part.value)
-        if isinstance(state.decl, ast.FinalDecl) and state.region.kind == "agent":
+        if isinstance(state.decl, ast.FinalDecl) and state.region.kind == "agent" and self.agent is not None:
             for assign in state.decl.assigns:
                 output = self.agent.outputs.get(assign.name.text)
                 if output is not None:
-                    yield from self._into(assign.value, output.type, f"output `{output.name}`", output.node)
+                    yield from self.into(assign.value, output.type, f"output `{output.name}`", output.node)
+
+    def _proposed(self, options: tuple[Node, ...]) -> Iterator[Diagnostic]:
+        """What a tool gives that a model may choose in a conversation is told to the model."""
+        for name in (name for option in ast.clauses(options, ast.ToolsOpt) for name in option.tools):
+            symbol = self.analysis.symbols.get(name)
+            tool = symbol.node if symbol is not None else None
+            result = tool.result if isinstance(tool, ast.ToolDecl) else None
+            if result is not None and self.part(self.analysis.types.get(result)) is not None:
+                yield Diagnostic(
+                    "JAM411",
+                    f"the secret that `{name.text}` gives would be told to the model",
+                    name.span,
+                    labels=(Label(result.span, "declared here"),),
+                    why="the result of a call that a model proposed becomes part of the conversation",
+                    help="offer the model a tool whose result is no secret",
+                )
 
     def _text(self, text: ast.Text, where: str) -> Iterator[Diagnostic]:
         for part in text.parts:
@@ -130,7 +165,7 @@ class Secrets:
             param = by_name.get(arg.name.text) if arg.name is not None else params[at] if at < len(params) else None
             if param is not None:
                 where = f"parameter `{param.name.text}` of `{callee.text}`"
-                yield from self._into(arg.value, self.analysis.types.get(param.type), where, param)
+                yield from self.into(arg.value, self.analysis.types.get(param.type), where, param)
 
     def stored(self, target: ast.Name | ast.Path, value: ast.Expr) -> Iterator[Diagnostic]:
         """A secret that is kept where nobody sees any more that it is one."""
@@ -138,9 +173,9 @@ class Secrets:
         symbol = self.analysis.symbols.get(first)
         if symbol is not None:
             type_ = self._type_of_path(target) if isinstance(target, ast.Path) else symbol.type
-            yield from self._into(value, type_, f"variable `{first.text}`", symbol.node)
+            yield from self.into(value, type_, f"variable `{first.text}`", symbol.node)
 
-    def _into(self, value: ast.Expr, type_: Type | None, where: str, declared: Node | None) -> Iterator[Diagnostic]:
+    def into(self, value: ast.Expr, type_: Type | None, where: str, declared: Node | None) -> Iterator[Diagnostic]:
         """A value that goes where a type is declared: what is secret of it must be secret there."""
         secret = self.part(self.analysis.types.get(value))
         if secret is None or type_ is None or type_.kind == "error" or self.part(type_) is not None:
