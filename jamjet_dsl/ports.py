@@ -111,12 +111,27 @@ class Message(NamedTuple):
 
 
 class Erasable(NamedTuple):
-    """A value that the journal commits to without holding it. `commitment` is SHA-256 of salt and value."""
+    """A value that the journal commits to without holding it. `commitment` is SHA-256 of salt and value.
+
+    With a `key_id` both are encrypted under that key: `salt` is empty then, and `value` the ciphertext.
+    """
 
     commitment: bytes
     path: str
     salt: bytes
     value: bytes
+    nonce: bytes | None = None
+    key_id: str | None = None
+
+
+class Erased(NamedTuple):
+    """What erasing did: how many values, and under which paths. `traces` is whether bytes of them may be left in the
+    database file or its log, because another process was using it."""
+
+    run_id: str
+    paths: tuple[str, ...]
+    values: int
+    traces: bool
 
 
 class KeyUse(NamedTuple):
@@ -256,6 +271,13 @@ class Store(Protocol):
         """The values that a run's journal commits to and that were not erased."""
         ...
 
+    def erase(self, run_id: str, wanted: Callable[[str], bool], now_ms: int) -> Erased:
+        """Forget the values of a run whose path is `wanted`, in one transaction, and their traces in the file.
+
+        The journal and its hashes stay as they are. Raises JamError JAMR414 for a run that has not ended.
+        """
+        ...
+
     def key_digest(self, tool: str, key: str) -> bytes | None:
         """The digest of the arguments that a declared key was first used with."""
         ...
@@ -266,8 +288,17 @@ class Store(Protocol):
         attempt: what it has reserved for later is what it gets, so that attempts that died leave nothing behind."""
         ...
 
-    def enqueue(self, run_id: str, kind: str, body: dict[str, Any], dedupe: str | None, now_ms: int) -> int | None:
-        """Leave a message for whoever drives the run. None when `dedupe` was seen before for this run."""
+    def enqueue(
+        self,
+        run_id: str,
+        kind: str,
+        body: dict[str, Any],
+        dedupe: str | None,
+        now_ms: int,
+        erasable: Sequence[Erasable] = (),
+    ) -> int | None:
+        """Leave a message for whoever drives the run, with the values that it commits to. None when `dedupe` was seen
+        before for this run."""
         ...
 
     def deduped(self, run_id: str, dedupe: str) -> dict[str, Any] | None:

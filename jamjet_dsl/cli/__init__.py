@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fork": ("travel", "Go on from a point in a run's past."),
     "migrate": ("travel", "Move runs at rest to another version of their program."),
     "prune": ("travel", "Delete runs that have ended."),
+    "erase": ("erase", "Forget the secret and redacted values of a run."),
     "inbox": ("look", "What waits for people."),
     "answer": ("operate", "Answer a question."),
     "send": ("operate", "Send an event to a run."),

@@ -118,10 +118,11 @@ def show_command(ctx: click.Context, run_id: str, form: str) -> int:
 @click.pass_context
 def history_command(ctx: click.Context, run_id: str, follow: bool, form: str) -> int:
     """The journal of a run: every decision, intent and outcome, in order."""
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from jamjet_dsl.cli.timeline import Timeline
     from jamjet_dsl.engine.loading import pinned
+    from jamjet_dsl.engine.veil import unmarked
     from jamjet_dsl.kernel.model import ENDED
 
     with opened(ctx) as (jam, _db):
@@ -134,11 +135,12 @@ def history_command(ctx: click.Context, run_id: str, follow: bool, form: str) ->
         while True:
             # Asked before the journal is read: what a run appends when it ends is then in what is read.
             ended = jam.store.summary(run_id).status in ENDED
+            kept = {row.commitment.hex() for row in store.erasable(run_id)} if form == "human" else frozenset()
             for event in jam.history(run_id, after):
                 after = event.seq
                 if form == "json":
                     print_json(asdict(event))
-                elif line := timeline.line(event):
+                elif line := timeline.line(replace(event, body=unmarked(event.body, kept))):
                     click.echo(line)
             if not follow or ended:
                 return OK

@@ -94,6 +94,9 @@ def run_command(
     """Start a run and drive it until it ends or waits. Ctrl-C leaves it resumable."""
     from jamjet_dsl.cli.text import load
     from jamjet_dsl.engine.chance import new_id
+    from jamjet_dsl.engine.loading import needed_vault
+    from jamjet_dsl.engine.vault import Vault
+    from jamjet_dsl.engine.veil import notes
     from jamjet_dsl.kernel.inputs import started
     from jamjet_dsl.kernel.program import Program
 
@@ -106,13 +109,13 @@ def run_command(
         click.echo(click.style(f"note: {taken}", dim=True), err=True)
     # What would be refused leaves no database behind.
     started(Program.of(compiled.definition), value, None, "")
+    needed_vault(Program.of(compiled.definition))
     db = database(ctx, path)
     name = run_id or new_id()
     if form == "human":
         click.echo(click.style(f"db {db}", dim=True), err=True)
-        if any(rule.kind == "redact" for rule in compiled.definition.agent.rules or ()):
-            note = "note: what `redact` names stays out of the journal; the database keeps it apart, not encrypted"
-            click.echo(click.style(note, dim=True), err=True)
+        for note in notes(compiled.definition.agent, encrypted=Vault.of_environment() is not None):
+            click.echo(click.style(f"note: {note}", dim=True), err=True)
     folder = os.path.dirname(os.path.abspath(path)) if path != "-" else os.getcwd()
 
     async def go() -> int:

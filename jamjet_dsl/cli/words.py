@@ -45,7 +45,7 @@ def _move(command: str, run_id: str, call: str = "") -> str:
     return _COMMANDS.get(plain_command, f"{plain_command} {{id}}").format(id=run_id) + named
 
 
-_REDACTED = re.compile("‹redacted [0-9a-f]{64}›")
+_REDACTED = re.compile("‹redacted [0-9a-f]{64}(?:/[0-9])?›")
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -85,10 +85,20 @@ def public(value: Any) -> Any:
     stays as it is, even if it looks like a tag."""
     from jamjet_dsl.kernel.values import from_journal, to_public
 
+    value = _marked(value)
     try:
         return to_public(from_journal(value))
     except ValueError:
         return value
+
+
+def _marked(value: Any) -> Any:
+    """A value in the journal form with a text for each part that is kept apart from the journal."""
+    if isinstance(value, dict):
+        if len(value) == 1 and isinstance(value.get("$redacted"), str):
+            return f"‹redacted {value['$redacted']}›"
+        return {name: _marked(item) for name, item in value.items()}
+    return [_marked(item) for item in value] if isinstance(value, list) else value
 
 
 def option_names(options: Iterable[Any]) -> list[str]:

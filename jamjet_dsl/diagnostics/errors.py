@@ -53,7 +53,8 @@ _ROWS: tuple[tuple[str, str, str, str], ...] = (
     ("JAMR303", "binding-missing", "tools or models have no implementation", "bind them with `via` or in the Engine"),
     ("JAMR304", "tool-import", "a tool's module cannot be imported", "fix the module that is named"),
     ("JAMR305", "not-executed-yet", "the construct is not executed yet", "it parses, checks and draws; run it later"),
-    ("JAMR306", "secret-without-key", "a secret needs a key", "set JAM_KEY in the environment"),
+    ("JAMR306", "secret-without-key", "a secret needs a key", "set JAM_KEY or JAM_KEY_FILE in the environment"),
+    ("JAMR307", "wrong-key", "the key is none, or not the one that was used", "give the key that was used as well"),
     ("JAMR401", "no-such-question", "there is no such open question", "`jam inbox` lists the open ones"),
     ("JAMR402", "question-closed", "the question is no longer open", "`jam history` shows how it was answered"),
     ("JAMR403", "no-such-option", "the question does not offer this option", "use one of those it offers"),
@@ -66,6 +67,8 @@ _ROWS: tuple[tuple[str, str, str, str], ...] = (
     ("JAMR410", "would-repeat", "the fork would make calls again", "look without --live, or say --allow-repeat"),
     ("JAMR411", "no-such-event", "the run has no such event", "`jam history` numbers them"),
     ("JAMR412", "not-migratable", "the run cannot be moved to this program", "`jam migrate --dry-run` says why"),
+    ("JAMR413", "value-erased", "a value that is needed was erased", "start a new run, or fork one before it"),
+    ("JAMR414", "not-erasable", "values of a run that goes on are not erased", "`jam cancel` it first"),
     (
         "JAMR501",
         "expression-too-large",

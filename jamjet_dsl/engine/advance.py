@@ -59,7 +59,7 @@ class Transition:
     awaits: list[Await] = field(default_factory=list)
     keys: list[KeyUse] = field(default_factory=list)
     passed: list[RunState] = field(default_factory=list)
-    """Of a program that redacts, the state after each event: a value may be there in one of them only."""
+    """Of a program with secrets or redaction, the state after each event: a value may be there in one of them only."""
 
     @property
     def ended(self) -> bool:
@@ -73,7 +73,7 @@ def advance(
     happened: Iterable[Happened | tuple[str, dict[str, Any]]],
     now_ms: int,
     chance: Chance,
-    key_digest: Callable[[str, str], bytes | None],
+    key_digest: Callable[[KeyUse], bytes | None],
     only_apply: bool = False,
     begin: bool = True,
 ) -> Transition:
@@ -131,7 +131,7 @@ def _journal(
     command: Command,
     add: Callable[[str, dict[str, Any]], None],
     chance: Chance,
-    key_digest: Callable[[str, str], bytes | None],
+    key_digest: Callable[[KeyUse], bytes | None],
 ) -> bool:
     """Append the event that a command asks for first. False if it asks for none."""
     match command:
@@ -153,13 +153,13 @@ def _journal(
     return True
 
 
-def _takes_key(step: Transition, command: Call | Think, key_digest: Callable[[str, str], bytes | None]) -> bool:
+def _takes_key(step: Transition, command: Call | Think, key_digest: Callable[[KeyUse], bytes | None]) -> bool:
     """Bind the declared key of a call to its arguments. False if it is bound to others, in this run or another."""
     if isinstance(command, Think) or command.key is None or command.intent is None:
         return True
     use = KeyUse(command.tool, command.key, args_digest(command.intent.get("args")))
     bound = next((other.args_digest for other in step.keys if other[:2] == use[:2]), None)
-    known = key_digest(use.tool, use.key) if bound is None else bound
+    known = key_digest(use) if bound is None else bound
     if known is not None and known != use.args_digest:
         return False
     step.keys.append(use)

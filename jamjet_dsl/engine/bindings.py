@@ -11,6 +11,7 @@ from typing import Any
 
 from jamjet_dsl.definition import Definition, State, Think
 from jamjet_dsl.diagnostics.errors import JamError
+from jamjet_dsl.engine.loading import needed_vault
 from jamjet_dsl.kernel.program import Program, unsupported
 from jamjet_dsl.models.host import Models
 from jamjet_dsl.tools.python import Function, PythonTools
@@ -34,15 +35,14 @@ def bind(
     folder: Path | None,
     threads: Threads,
 ) -> Bound:
-    """Bind a definition. Raises JamError: JAMR305 for what is not executed yet, JAMR303 naming everything that is
-    missing at once, JAMR304 for a tool's module that cannot be imported."""
+    """Bind a definition. Raises JamError: JAMR305 for what is not executed yet, JAMR306 for secrets
+    without a key, JAMR303 naming everything that is missing at once, JAMR304 for a tool's module that cannot be
+    imported."""
     later = unsupported(definition)
-    if '"kind":"secret"' in definition.model_dump_json():
-        # A value that must never be stored in the clear is not taken at all until it can be encrypted.
-        later = [*later, ("values of type `secret`", definition.main)]
     if later:
         details = tuple(f"{where}: {what}" for what, where in later)
         raise JamError("JAMR305", "the program uses what is not executed yet", details=details)
+    needed_vault(Program.of(definition))
     host, asked = PythonTools(definition, tools, folder, threads), Models(definition, models, folder)
     names = list(dict.fromkeys(_models(definition)))
     problems = host.missing(definition.tools) + asked.missing(names)

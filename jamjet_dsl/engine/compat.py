@@ -23,7 +23,7 @@ from typing import Any
 from jamjet_dsl import definition as d
 from jamjet_dsl.engine.compat_flow import needed
 from jamjet_dsl.engine.reasons import KEEP, Reason, reason
-from jamjet_dsl.engine.veil import redacted_paths
+from jamjet_dsl.engine.sight import redacted_paths
 from jamjet_dsl.kernel import monitors
 from jamjet_dsl.kernel.actions import enter_ask
 from jamjet_dsl.kernel.budget import used_at

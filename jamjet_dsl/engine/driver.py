@@ -281,7 +281,7 @@ class Driver:
 
     def _messages(self) -> list[Message]:
         """What nobody took yet, the oldest first. Where there is none, nobody looks again until somebody pokes."""
-        messages = self._store.pending(self.run_id) if self._mail else []
+        messages = self.journal.opened(self._store.pending(self.run_id)) if self._mail else []
         self._mail = bool(messages)
         return messages
 
@@ -348,7 +348,7 @@ class Driver:
             accepted = bool(move.happened) and move.message is not None and self._world.drives
             begin = decided and (accepted or not self.holds)
             decided = decided or (not self._stopping and any(kind == "fired" for kind, _ in move.happened))
-            chance, key_digest = self._world.chance, self._store.key_digest
+            chance, key_digest = self._world.chance, self.journal.key_digest
             step = advance(self.program, self.state, move.happened, now, chance, key_digest, not decided, begin)
         rest = move.rest or (decided and begin and not step.effects and self._can_rest(step, now))
         release = rest or (step.ended and not self._flights)

@@ -12,6 +12,7 @@ processes may share one database.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -28,7 +29,7 @@ from jamjet_dsl.engine.commits import Commits
 from jamjet_dsl.engine.driver import Driver, as_event, at_rest
 from jamjet_dsl.engine.flights import MOST_EFFECTS, MOST_THREADS, Places
 from jamjet_dsl.engine.handle import Run
-from jamjet_dsl.engine.journal import LEASE_MS, Journal, batch_of
+from jamjet_dsl.engine.journal import LEASE_MS, Journal, batch_of, keys_of
 from jamjet_dsl.engine.keeper import MOST_RUNS, Keeper
 from jamjet_dsl.engine.loading import Pinned, load_since, load_state, load_veil, pin, pinned
 from jamjet_dsl.engine.owner import is_dead, this_owner
@@ -42,6 +43,7 @@ from jamjet_dsl.kernel.machine import initial
 from jamjet_dsl.kernel.model import ENDED, Event, Mode, RunState
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.recovery import recover
+from jamjet_dsl.kernel.state_json import encode
 from jamjet_dsl.models.host import Models
 from jamjet_dsl.ports import (
     Clock,
@@ -70,8 +72,8 @@ SKIP_MS = 60_000
 """After how long a worker looks again whether it has the tools of a program."""
 CLAIMS = 100
 """Runs that a worker takes up in one transaction: a bound for how long others wait for the write lock."""
-_UNBOUND = frozenset({"JAMR303", "JAMR304", "JAMR305"})
-"""The codes of tools or models that are not there."""
+_UNBOUND = frozenset({"JAMR303", "JAMR304", "JAMR305", "JAMR306", "JAMR307"})
+"""The codes of tools, models or keys that are not there."""
 
 Person = Any
 """A name, `{"id": …, "roles": […]}`, None, or anything that the `verify` hook of the engine takes."""
@@ -198,7 +200,8 @@ class Engine:
             bound.program, dict(input or {}), self._person(principal), bound.digest, policy=policy
         )
         first = [Happened(kind, {**body, "source": place.source})]
-        veil = load_veil(self.store, bound.program)
+        veil = load_veil(self.store, bound.program, run_id, new=True)
+        known = keys_of(veil, self.store)
         drive = drive and self.drives
         here = drive and self._keeper.room > 0
         if here:
@@ -206,7 +209,7 @@ class Engine:
             self._watching.begin()
         while True:
             now = self.clock.now_ms()
-            step = advance(bound.program, initial(run_id), first, now, self.chance, self.store.key_digest, begin=here)
+            step = advance(bound.program, initial(run_id), first, now, self.chance, known, begin=here)
             # What has nothing to do for now is nobody's from the beginning.
             driven = here and not at_rest(step, now)
             batch = batch_of(veil, step, release=not driven)
@@ -327,6 +330,8 @@ class Engine:
         if state.seq != self.store.last_seq(run_id):
             # The lease is ours, so nobody can have appended since: the journal and its run disagree.
             raise JamError("JAMR107", f"the journal of {run_id} does not end where its run says")
+        if veil is not None and veil.erased_in(json.loads(encode(state))):
+            raise JamError("JAMR413", f"values that the run {run_id} needs to go on were erased")
         self._recall_scripts(run_id, bound)
         journal = Journal(self.store, bound.program, lease, veil, snapshot, self._lease_ms)
         tools: ToolHost = bound.tools
@@ -506,7 +511,9 @@ class Engine:
         if kind == "settle":
             # What is told about one call is never taken for another that may be in doubt when it arrives.
             body = {**body, "cmd": event["cmd"]}
-        number = self.store.enqueue(run_id, kind, body, dedupe, now)
+        veil = load_veil(self.store, program, run_id)
+        sealed, apart = (body, []) if veil is None else veil.seal_message(body)
+        number = self.store.enqueue(run_id, kind, sealed, dedupe, now, apart)
         if number is None:
             return
         if not self._keeper.knows(run_id):

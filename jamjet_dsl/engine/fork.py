@@ -23,6 +23,7 @@ from jamjet_dsl.engine.loading import load_veil
 from jamjet_dsl.engine.recordings import is_off, mocked, parked_body, recorded
 from jamjet_dsl.engine.replay import Disagrees, Walk
 from jamjet_dsl.engine.replay_world import Impossible, same
+from jamjet_dsl.engine.veil import Veil
 from jamjet_dsl.kernel import state_json
 from jamjet_dsl.kernel.machine import apply, decide, initial
 from jamjet_dsl.kernel.model import ENDED, Await, Event, RunState
@@ -53,6 +54,8 @@ class _Later:
 
     bodies: list[dict[str, Any]]
     begun: dict[str, str]
+    hidden: Veil | None = None
+    """All that the original hides."""
 
 
 def fork(
@@ -107,7 +110,8 @@ def fork(
         if given:
             body[field] = _values(program, field, given, {each.name: each.type for each in declared})
     recordings = [] if live else [*mocked(program, mocks or {}), *later.bodies]
-    _create(store, program, name, [("forked", body), *(("recorded", r) for r in recordings)], owner, now_ms)
+    events = [("forked", body), *(("recorded", r) for r in recordings)]
+    _create(store, program, name, events, owner, now_ms, later.hidden)
     where = state.frames[""].state
     return Fork(name, run_id, at, where, live, 0 if live else len(later.bodies), repeats)
 
@@ -134,6 +138,7 @@ def _walked(store: Store, run_id: str, at: int, name: str) -> tuple[tuple[RunSta
         what = found.disagreement
         help = f"`jam replay {run_id}` shows what disagrees"
         raise JamError("JAMR107", f"the journal of {run_id} does not prove itself at event {what.seq}", help) from None
+    later.hidden = walk.veil
     if place is None:
         raise JamError("JAMR411", f"the run {run_id} has no event {at}: its last is {walk.state.seq}")
     return place, later
@@ -193,9 +198,19 @@ def _values(program: Program, field: str, given: Mapping[str, Any], types: Mappi
 
 
 def _create(
-    store: Store, program: Program, run_id: str, events: list[tuple[str, dict[str, Any]]], owner: str, now_ms: int
+    store: Store,
+    program: Program,
+    run_id: str,
+    events: list[tuple[str, dict[str, Any]]],
+    owner: str,
+    now_ms: int,
+    hidden: Veil | None,
 ) -> None:
-    veil = load_veil(store, program)
+    """Create the run. What the original hides at any point of its journal is hidden in the fork from its beginning:
+    the recordings hold what it has not come to yet."""
+    veil = load_veil(store, program, run_id, new=True)
+    if veil is not None and hidden is not None:
+        veil.learn_from(hidden)
     step = Transition(initial(run_id))
     for kind, body in events:
         step.drafts.append(Draft(now_ms, kind, body))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import replace
 
 from jamjet_dsl.engine.advance import Transition, standing
@@ -12,7 +13,7 @@ from jamjet_dsl.kernel.machine import apply
 from jamjet_dsl.kernel.model import Event
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.state_json import FORMAT, encode
-from jamjet_dsl.ports import Batch, Draft, Lease, Snapshot, Store
+from jamjet_dsl.ports import Batch, Draft, KeyUse, Lease, Message, Snapshot, Store
 
 LEASE_MS = 15_000
 """How long a lease lasts: a process that is stopped longer may find its runs taken over."""
@@ -32,12 +33,33 @@ def batch_of(
     stands = standing(step)
     if veil is None:
         return Batch(step.drafts, stands, consumed, step.keys, (), snapshot, release)
-    # A value that one event brings and the next takes away stands in the first of them all the same.
-    for state in step.passed or [step.state]:
-        veil.learn(state)
+    _learn(veil, step)
     hidden = [veil.hide(draft) for draft in step.drafts]
     stands = replace(stands, waiting_for=tuple(veil.hide_value(wait) for wait in stands.waiting_for))
-    return Batch(hidden, stands, consumed, step.keys, tuple(veil.unsaved), snapshot, release)
+    keys = [veil.key_use(use) for use in step.keys]
+    return Batch(hidden, stands, consumed, keys, tuple(veil.unsaved), snapshot, release)
+
+
+def _learn(veil: Veil, step: Transition) -> None:
+    # A value that one event brings and the next takes away stands in the first of them all the same.
+    for number, draft in enumerate(step.drafts):
+        veil.learn_event(draft.body)
+        if number < len(step.passed):
+            veil.learn(step.passed[number])
+    veil.learn(step.state)
+
+
+def keys_of(veil: Veil | None, store: Store) -> Callable[[KeyUse], bytes | None]:
+    """Where to ask for the digest of the arguments that a declared key was first used with."""
+    if veil is None:
+        return lambda use: store.key_digest(use.tool, use.key)
+
+    def known(use: KeyUse) -> bytes | None:
+        kept = veil.key_use(use)
+        stored = store.key_digest(kept.tool, kept.key)
+        return use.args_digest if stored == kept.args_digest else stored
+
+    return known
 
 
 def hide_state(veil: Veil | None, data: bytes) -> bytes:
@@ -61,6 +83,7 @@ class Journal:
         self, store: Store, program: Program, lease: Lease, veil: Veil | None, seq: int, lease_ms: int = LEASE_MS
     ) -> None:
         self.released = False
+        self.key_digest = keys_of(veil, store)
         self.lease = lease
         self._store = store
         self._program = program
@@ -93,6 +116,13 @@ class Journal:
             snapshot = self._snapshot(step, now_ms)
         return batch_of(self._veil, step, snapshot, consumed, release)
 
+    def opened(self, messages: list[Message]) -> list[Message]:
+        """Messages with what they say, which the inbox may only commit to. Raises JamError as `Veil` does."""
+        if self._veil is None or not messages:
+            return messages
+        rows = self._store.erasable(self.lease.run_id)
+        return [message._replace(body=self._veil.open_message(message.body, rows)) for message in messages]
+
     def written(self, step: Transition, batch: Batch) -> None:
         """The batch is in the store."""
         if self._veil is not None:
@@ -105,7 +135,7 @@ class Journal:
         """The state as it is, and after it the chained event that holds the digest of what is stored."""
         state = step.state
         if self._veil is not None:
-            self._veil.learn(state)
+            _learn(self._veil, step)
         data = hide_state(self._veil, encode(state))
         body = {"state_digest": hashlib.sha256(data).hexdigest(), "of": state.seq, "form": FORMAT}
         at_ms = max(now_ms, state.now_ms)

@@ -13,7 +13,9 @@ from jamjet_dsl.definition import Compiled, Definition, SpanJson
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.engine.advance import Transition
 from jamjet_dsl.engine.journal import batch_of, reveal_state
-from jamjet_dsl.engine.veil import Veil, bound_by, redacted_paths
+from jamjet_dsl.engine.sight import Sight
+from jamjet_dsl.engine.vault import HOW, VARIABLE, Vault
+from jamjet_dsl.engine.veil import Veil
 from jamjet_dsl.kernel.machine import apply, decide, initial
 from jamjet_dsl.kernel.model import Await, Event, RunState
 from jamjet_dsl.kernel.program import Program
@@ -62,12 +64,22 @@ def pinned(store: Store, definition: str, source: str) -> Pinned:
     return Pinned(compiled, definition, source, Path(side["folder"]) if side.get("folder") else None)
 
 
-def load_veil(store: Store, program: Program, run_id: str | None = None) -> Veil | None:
-    """What is redacted of a run (of a new one without `run_id`); None for a program that redacts nothing."""
-    paths = redacted_paths(program.agent)
-    if not paths:
+def load_veil(store: Store, program: Program, run_id: str, new: bool = False) -> Veil | None:
+    """What is secret or redacted of a run, which is none of the store's yet where it is `new`; None for a program with
+    nothing of the kind. Raises JamError: JAMR306 where a key is needed and there is none, JAMR307 for a wrong one."""
+    if not program.redacts:
         return None
-    return Veil(paths, () if run_id is None else store.erasable(run_id), bound_by(program.agent))
+    vault = needed_vault(program)
+    return Veil(Sight.of(program), run_id, () if new else store.erasable(run_id), vault)
+
+
+def needed_vault(program: Program) -> Vault | None:
+    """The keys for a program's values. Raises JamError JAMR306 where it has secrets and there is no key."""
+    vault = Vault.of_environment()
+    if vault is None and program.has_secrets:
+        what = f"the program has values of type `secret`, which are stored encrypted, and {VARIABLE} is not set"
+        raise JamError("JAMR306", what, HOW)
+    return vault
 
 
 def load_state(store: Store, program: Program, run_id: str, veil: Veil | None) -> RunState:

@@ -219,6 +219,7 @@ class Walk:
             self._refuse(event, f"it cannot be applied here ({type(problem).__name__}: {problem})", None)
         self._world.applied(self, event)
         if self.veil is not None:
+            self.veil.learn_event(event.body)
             self.veil.learn(self.state)
 
     # ---- what decides

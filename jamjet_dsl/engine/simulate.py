@@ -19,7 +19,7 @@ from jamjet_dsl.kernel.model import Call, Question, RunState, Think
 from jamjet_dsl.kernel.monitors import group_key
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.values import from_journal
-from jamjet_dsl.ports import Draft
+from jamjet_dsl.ports import Draft, KeyUse
 
 START_MS = 1_700_000_000_000
 MAX_TRANSITIONS = 100_000
@@ -90,11 +90,12 @@ class Simulation:
             step = self._next(step)
         raise Stuck(f"the run did not end within {MAX_TRANSITIONS:,} transitions")
 
+    def _known(self, use: KeyUse) -> bytes | None:
+        return self._keys.get((use.tool, use.key))
+
     def _happen(self, *events: tuple[str, dict[str, Any]]) -> Transition:
         happened = [Happened(*event) for event in events]
-        step = advance(
-            self.program, self.state, happened, self.now_ms, self._chance, lambda tool, key: self._keys.get((tool, key))
-        )
+        step = advance(self.program, self.state, happened, self.now_ms, self._chance, self._known)
         self.state = step.state
         self.journal += step.drafts
         for use in step.keys:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.diagnostics.errors import JamError
+from jamjet_dsl.engine.sight import Sight
 from jamjet_dsl.engine.simulate import Answered, Raised, Returned, Simulation, Stuck, used_by
+from jamjet_dsl.engine.veil import Veil, unmarked
 from jamjet_dsl.kernel.machine import initial
 from jamjet_dsl.kernel.model import Call, Frame, Question, Think
 from jamjet_dsl.kernel.program import Program, unsupported
@@ -81,7 +83,23 @@ def run_test(compiled: d.Compiled, test: d.TestDef) -> TestResult:
         failures.append(Failure("input", error.message, found=list(error.details)))
     if not failures or simulation.path:
         failures += _compare(program, simulation, test)
-    return _result(simulation, test, failures)
+    return _masked(program, simulation, _result(simulation, test, failures))
+
+
+def _masked(program: Program, simulation: Simulation, result: TestResult) -> TestResult:
+    """The result without secrets: a test that fails is told on terminals and in the logs of builds."""
+    if not program.has_secrets:
+        return result
+    veil = Veil(Sight.of(program), "")
+    for draft in simulation.journal:
+        veil.learn_event(draft.body)
+    veil.learn(simulation.state)
+
+    def told(value: Any) -> Any:
+        return unmarked(veil.hide_secrets(value))
+
+    failures = tuple(replace(f, message=told(f.message), found=told(f.found)) for f in result.failures)
+    return replace(result, failures=failures, output=told(result.output))
 
 
 def _with_stubs(definition: d.Definition, mocked: set[str]) -> d.Definition:

@@ -60,12 +60,12 @@ class RunView:
 
 def view_of(summary: RunSummary, program: Program, state: RunState, veil: Veil | None) -> RunView:
     """The view of a run from its summary and its folded state. Input and variables are shown as the journal has
-    them, without what is redacted; the outputs are the run's result and as they are."""
+    them, without what is secret or redacted; of the outputs, the run's result, only what is secret is hidden."""
 
     def shown(values: dict[str, Any]) -> dict[str, Any]:
         tree = {name: to_journal(value) for name, value in values.items()}
         hidden: dict[str, Any] = tree if veil is None else veil.hide_value(tree)
-        return {name: _plain(item) for name, item in hidden.items()}
+        return {name: _plain(item, veil) for name, item in hidden.items()}
 
     budget = program.agent.budget
     return RunView(
@@ -76,10 +76,10 @@ def view_of(summary: RunSummary, program: Program, state: RunState, veil: Veil |
         summary.state,
         shown(state.input),
         shown(state.vars),
-        None if state.output is None else {name: to_public(value) for name, value in state.output.items()},
+        None if state.output is None else _outputs(state.output, veil),
         summary.spent,
         {} if budget is None else budget.limits.model_dump(exclude_none=True),
-        summary.waiting_for,
+        tuple(_plain(wait, veil) for wait in summary.waiting_for) if veil is not None else summary.waiting_for,
         summary.wake_at_ms,
         summary.created_ms,
         summary.updated_ms,
@@ -128,14 +128,22 @@ def _place(path: str) -> list[tuple[int, str]]:
     return [(int(part), "") if index % 2 else (0, part) for index, part in enumerate(parts)]
 
 
-def _plain(tree: Any) -> Any:
-    """Plain JSON of a value in the journal form that may hold redacted parts."""
+def _outputs(output: dict[str, Any], veil: Veil | None) -> dict[str, Any]:
+    if veil is None:
+        return {name: to_public(value) for name, value in output.items()}
+    return {name: _plain(veil.hide_secrets(to_journal(value)), veil) for name, value in output.items()}
+
+
+def _plain(tree: Any, veil: Veil | None) -> Any:
+    """Plain JSON of a value in the journal form that may hold hidden parts."""
     if isinstance(tree, dict):
         tag = next(iter(tree)) if len(tree) == 1 else ""
         if tag == "$redacted":
-            return f"‹redacted {tree[tag]}›"
+            return _plain(f"‹redacted {tree[tag]}›", veil)
         if not tag.startswith("$"):
-            return {name: _plain(item) for name, item in tree.items()}
+            return {name: _plain(item, veil) for name, item in tree.items()}
     if isinstance(tree, list):
-        return [_plain(item) for item in tree]
+        return [_plain(item, veil) for item in tree]
+    if isinstance(tree, str) and veil is not None:
+        return veil.told(tree)
     return to_public(from_journal(tree))

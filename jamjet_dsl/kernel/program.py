@@ -215,7 +215,17 @@ class Program:
         self.warns = any(budget.warn_percent is not None for budget in budgets)
         self.is_timed = self.main.caps.time is not None or self.main.caps.active is not None
         self.meters_activity = any(budget.limits.active_ms is not None for budget in budgets)
-        self.redacts = any(rule.kind == "redact" for rule in self.agent.rules or ())
+
+    @cached_property
+    def has_secrets(self) -> bool:
+        """Whether any type of the program is secret."""
+        return '"kind":"secret"' in self.defn.model_dump_json()
+
+    @cached_property
+    def redacts(self) -> bool:
+        """Whether there are values that the journal must not hold: secret ones, or ones that a policy redacts."""
+        rules = (rule for agent in self.defn.agents.values() for rule in agent.rules or ())
+        return any(rule.kind == "redact" for rule in rules) or self.has_secrets
 
     @classmethod
     def of(cls, defn: d.Definition) -> Program:

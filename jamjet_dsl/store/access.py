@@ -69,6 +69,19 @@ class Access:
                 self._take_back(error)
                 raise
 
+    @contextmanager
+    def alone(self) -> Iterator[sqlite3.Connection]:
+        """The writing connection outside of a transaction, without a reader of this process: for what SQLite does to
+        the whole file. Raises JamError JAMR1xx."""
+        with self._second_lock, self._lock:
+            if self._second is not None:
+                self._second.close()
+                self._second = None
+            try:
+                yield self.db
+            except FAILURES as error:
+                refuse(error, str(self.path))
+
     def write(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **named: P.kwargs) -> T:
         """What `work` gives, done in a transaction as that of `writing`: a context manager costs a single append as
         much as sealing an event."""

@@ -13,6 +13,7 @@ from jamjet_dsl.kernel.model import ENDED, Event
 from jamjet_dsl.ports import (
     Batch,
     Erasable,
+    Erased,
     Item,
     KeyConflict,
     Lease,
@@ -201,6 +202,16 @@ class MemoryStore:
     def erasable(self, run_id: str) -> list[Erasable]:
         return list(self._run(run_id).erasable)
 
+    def erase(self, run_id: str, wanted: Callable[[str], bool], now_ms: int) -> Erased:
+        with self._lock:
+            run = self._run(run_id)
+            if run.summary.status not in ENDED:
+                raise JamError("JAMR414", f"the run {run_id} is {run.summary.status}: it may need its values to go on")
+            paths = [row.path for row in run.erasable if wanted(row.path)]
+            run.erasable = [row for row in run.erasable if not wanted(row.path)]
+            self._changes += 1
+        return Erased(run_id, tuple(sorted(set(paths))), len(paths), False)
+
     def key_digest(self, tool: str, key: str) -> bytes | None:
         return self._keys.get((tool, key))
 
@@ -304,7 +315,15 @@ class MemoryStore:
 
     # ---- from outside
 
-    def enqueue(self, run_id: str, kind: str, body: dict[str, Any], dedupe: str | None, now_ms: int) -> int | None:
+    def enqueue(
+        self,
+        run_id: str,
+        kind: str,
+        body: dict[str, Any],
+        dedupe: str | None,
+        now_ms: int,
+        erasable: Sequence[Erasable] = (),
+    ) -> int | None:
         copy = decode(encode(body), run_id)
         with self._lock:
             run = self._run(run_id)
@@ -317,6 +336,7 @@ class MemoryStore:
             self._changes += 1
             self._messages += 1
             run.inbox.append(Message(self._messages, now_ms, kind, copy))
+            run.erasable += erasable
             return self._messages
 
     def deduped(self, run_id: str, dedupe: str) -> dict[str, Any] | None:

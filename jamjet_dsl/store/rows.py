@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 from jamjet_dsl.diagnostics.errors import JamError
-from jamjet_dsl.ports import Batch, KeyConflict, KeyUse, Lease, Standing
+from jamjet_dsl.ports import Batch, Erasable, KeyConflict, KeyUse, Lease, Standing
 from jamjet_dsl.store.chain import GENESIS, PRUNED_ID, Sealed, check_run_id, dumps, seal
 from jamjet_dsl.store.checks import damaged, row_sum
 
@@ -304,11 +304,7 @@ def _write_batch(db: sqlite3.Connection, head: Head | None, after: Head, batch: 
     run, drafts = after.place.run, batch.drafts
     for use in batch.keys:
         bind_key(db, use, run)
-    for row in batch.erasable:
-        db.execute(
-            "INSERT INTO erasable VALUES (?, ?, ?, ?, ?, NULL, NULL, ?)",
-            (row.commitment, run, row.path, row.salt, row.value, after.updated_ms),
-        )
+    keep_apart(db, run, batch.erasable, after.updated_ms)
     for message in batch.consumed:
         if db.execute("DELETE FROM inbox WHERE id = ? AND run = ?", (message, run)).rowcount != 1:
             raise JamError("JAMR206", "a message was taken by another process")
@@ -318,6 +314,13 @@ def _write_batch(db: sqlite3.Connection, head: Head | None, after: Head, batch: 
     if batch.snapshot is not None:
         place = (run, batch.snapshot.seq, batch.snapshot.state)
         db.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?)", place)
+
+
+def keep_apart(db: sqlite3.Connection, run: int, values: Iterable[Erasable], now_ms: int) -> None:
+    """Write the values that a run's journal, or a message to it, commits to."""
+    for row in values:
+        place = (row.commitment, run, row.path, row.salt, row.value, row.nonce, row.key_id, now_ms)
+        db.execute("INSERT INTO erasable VALUES (?, ?, ?, ?, ?, ?, ?, ?)", place)
 
 
 def bind_key(db: sqlite3.Connection, use: KeyUse, run: int) -> None:

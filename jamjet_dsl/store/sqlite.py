@@ -18,6 +18,7 @@ from jamjet_dsl.kernel.model import ENDED, Event
 from jamjet_dsl.ports import (
     Batch,
     Erasable,
+    Erased,
     Item,
     Lease,
     Message,
@@ -29,7 +30,7 @@ from jamjet_dsl.ports import (
     Standing,
     Written,
 )
-from jamjet_dsl.store import checkup, groups, leases, pruning, rows
+from jamjet_dsl.store import checkup, erasing, groups, leases, pruning, rows
 from jamjet_dsl.store.access import Access
 from jamjet_dsl.store.chain import decode, encode, next_slot
 from jamjet_dsl.store.checks import damaged, row_sum
@@ -135,12 +136,20 @@ class SqliteStore:
         return rows.key_digest(self._row(rows.KEY, tool, key))
 
     def erasable(self, run_id: str) -> list[Erasable]:
-        sql = "SELECT commitment, path, salt, ciphertext FROM erasable WHERE run = ?"
+        sql = "SELECT commitment, path, salt, ciphertext, nonce, key_id FROM erasable WHERE run = ?"
         found = [Erasable(*row) for row in self._rows(sql, self._run(run_id))]
         for row in found:
-            if hashlib.sha256(row.salt + row.value).digest() != row.commitment:
+            # What is encrypted is checked by whoever has the key.
+            if row.key_id is None and hashlib.sha256(row.salt + row.value).digest() != row.commitment:
                 damaged(f"a redacted value of {run_id}")
         return found
+
+    def erase(self, run_id: str, wanted: Callable[[str], bool], now_ms: int) -> Erased:
+        run = self._run(run_id)
+        with self._write() as db:
+            paths = erasing.forget(db, run, run_id, wanted)
+        clean = erasing.scrub(self._access)
+        return Erased(run_id, tuple(sorted(set(paths))), len(paths), not clean)
 
     def history(self, run_id: str, after: int = 0) -> Iterator[Event]:
         return events_of(self._access, run_id, after)
@@ -233,7 +242,15 @@ class SqliteStore:
 
     # ---- from outside
 
-    def enqueue(self, run_id: str, kind: str, body: dict[str, Any], dedupe: str | None, now_ms: int) -> int | None:
+    def enqueue(
+        self,
+        run_id: str,
+        kind: str,
+        body: dict[str, Any],
+        dedupe: str | None,
+        now_ms: int,
+        erasable: Sequence[Erasable] = (),
+    ) -> int | None:
         data = encode(body)
         with self._write() as db:
             run = rows.number_in(db.execute(rows.NUMBER, (run_id,)).fetchone(), run_id)
@@ -248,6 +265,7 @@ class SqliteStore:
             total = row_sum(run, now_ms, kind, data)
             cursor = db.execute("INSERT INTO inbox VALUES (NULL, ?, ?, ?, ?, ?)", (run, now_ms, kind, data, total))
             db.execute("UPDATE runs SET mail = mail + 1 WHERE run = ?", (run,))
+            rows.keep_apart(db, run, erasable, now_ms)
             return int(cursor.lastrowid or 0)
 
     def deduped(self, run_id: str, dedupe: str) -> dict[str, Any] | None:

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from jamjet_dsl import Engine, Scripted, compile_text
 from jamjet_dsl.definition import Compiled
 from jamjet_dsl.engine.journal import hide_state, reveal_state
+from jamjet_dsl.engine.sight import Sight
 from jamjet_dsl.engine.veil import Veil, notes
 from jamjet_dsl.kernel.model import RunState
+from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.ports import Draft
 from jamjet_dsl.store.sqlite import SqliteStore
 
@@ -120,6 +122,9 @@ async def test_erasing_forgets_the_value_and_leaves_the_chain_valid(tmp_path: Pa
     assert SSN not in (tmp_path / "t.db").read_bytes().decode("latin-1") or not store.erasable("t")
 
 
+TWO = """
+agent two { input x: string  input n: int  policy { redact x  redact n }  start state s { wait 1h -> t }  final t { } }
+"""
 LEAVES = st.text(max_size=6) | st.integers(0, 3) | st.none() | st.booleans()
 TREES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner))
 
@@ -127,7 +132,8 @@ TREES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dict
 @settings(max_examples=200, deadline=None)
 @given(st.text(min_size=1, max_size=8), st.integers(0, 9), TREES)
 def test_hiding_and_revealing_gives_the_same_value(text: str, number: int, tree: Any) -> None:
-    veil = Veil((("x",), ("n",)))
+    sight = Sight.of(Program.of(compile_text(TWO).definition))
+    veil = Veil(sight, "r")
     state = RunState("r", input={"x": text, "n": number})
     veil.learn(state)
     body = {"set": [tree, text, f"a {text} b", number, {"deep": text}], "state": text, "visit": number}
@@ -136,14 +142,15 @@ def test_hiding_and_revealing_gives_the_same_value(text: str, number: int, tree:
     assert hidden["visit"] == number
     assert hidden["set"][1] != text
     assert veil.reveal(hidden) == body
-    again = Veil((("x",), ("n",)), veil.unsaved)
+    again = Veil(sight, "r", veil.unsaved)
     assert again.reveal(hidden) == body
     data = json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
     assert reveal_state(veil, hide_state(veil, data)) == data
 
 
 def test_what_redaction_does_not_do_is_said() -> None:
-    (note,) = notes(program().definition.agent)
+    (note,) = notes(program().definition.agent, encrypted=False)
+    assert notes(program().definition.agent, encrypted=True) == []
     assert "app.ssn, app.income" in note
     assert "not encrypted" in note
 

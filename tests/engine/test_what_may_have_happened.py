@@ -269,9 +269,9 @@ async def test_what_is_told_of_one_call_is_never_taken_for_another_that_is_in_do
         sent: list[dict[str, Any]] = []
         enqueue = store.enqueue
 
-        def keep(run_id: str, kind: str, body: dict[str, Any], dedupe: str | None, now_ms: int) -> int | None:
+        def keep(run_id: str, kind: str, body: dict[str, Any], *rest: Any) -> int | None:
             sent.append(body)
-            return enqueue(run_id, kind, body, dedupe, now_ms)
+            return enqueue(run_id, kind, body, *rest)
 
         store.enqueue = keep  # type: ignore[method-assign]
         await jam.settle(run.id, True, 1, by="ann")
