@@ -185,6 +185,11 @@ Written: TypeAlias = Lease | JamError | KeyConflict | None
 have raised."""
 
 
+Observer: TypeAlias = Callable[[str, int, str], None]
+"""Hears, after each commit, of every run that was written: its id, its last seq and the hash of that event, as they
+were computed in this process. It may be called from any thread, and must neither block nor raise."""
+
+
 class Clock(Protocol):
     """Where time comes from. Milliseconds since 1970 UTC."""
 
@@ -199,6 +204,9 @@ class Store(Protocol):
     Raises JamError: JAMR1xx for what is wrong with the database, JAMR201 for an unknown run, JAMR203 for a run that
     exists, JAMR205 for a run that somebody drives, JAMR206 for a lease that is no longer valid.
     """
+
+    observer: Observer | None
+    """Who hears of commits; nobody at first."""
 
     @property
     def durability(self) -> str:

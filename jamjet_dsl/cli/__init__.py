@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "migrate": ("travel", "Move runs at rest to another version of their program."),
     "prune": ("travel", "Delete runs that have ended."),
     "erase": ("erase", "Forget the secret and redacted values of a run."),
+    "audit": ("audit", "Evidence: who did what, by which rule, and proof that nothing of it was changed."),
     "inbox": ("look", "What waits for people."),
     "answer": ("operate", "Answer a question."),
     "send": ("operate", "Send an event to a run."),

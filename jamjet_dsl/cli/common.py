@@ -14,6 +14,7 @@ from jamjet_dsl.diagnostics.errors import JamError
 
 if TYPE_CHECKING:
     from jamjet_dsl.definition import Compiled
+    from jamjet_dsl.engine.audit.heads import HeadLog
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -264,3 +265,26 @@ def _size(path: str) -> int:
         return os.path.getsize(path)
     except OSError:
         return 0
+
+
+def heads_file(db: str) -> str:
+    """The file of signed heads of a database: JAM_AUDIT_HEADS, else beside it."""
+    return os.environ.get("JAM_AUDIT_HEADS") or f"{db}.heads.jsonl"
+
+
+def head_log(db: str) -> HeadLog | None:
+    """Where to sign what is committed, if the environment has a key for it.
+
+    Raises JamError: JAMR109 for a file that cannot be written, JAMR110 for a key that cannot be used, or that is
+    missing where the environment names the file.
+    """
+    if not any(os.environ.get(name) for name in ("JAM_AUDIT_KEY", "JAM_AUDIT_KEY_FILE")):
+        if os.environ.get("JAM_AUDIT_HEADS"):
+            help = "set JAM_AUDIT_KEY_FILE too, or unset it"
+            raise JamError("JAMR110", "JAM_AUDIT_HEADS is set, and there is no key to sign with", help)
+        return None
+    from jamjet_dsl.engine.audit.heads import HeadLog
+    from jamjet_dsl.engine.audit.keys import signer_in
+
+    signer = signer_in(os.environ)
+    return None if signer is None else HeadLog(heads_file(db), signer)

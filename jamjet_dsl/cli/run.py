@@ -23,6 +23,7 @@ from jamjet_dsl.cli.common import (
     exit_code,
     first_taken,
     format_option,
+    head_log,
     print_json,
     program_file,
     read_json,
@@ -228,7 +229,7 @@ async def engine_for(
         models["*"] = Scripted.from_file(script)
     grace_ms = limits.pop("grace_ms", GRACE_MS)
     level: Durability = "normal" if durability == "normal" else "full"
-    engine = Engine(store=db, models=models, folder=folder, durability=level, **limits)
+    engine = Engine(store=db, models=models, folder=folder, durability=level, heads=head_log(db), **limits)
     try:
         yield engine
     finally:

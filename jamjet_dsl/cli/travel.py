@@ -12,6 +12,7 @@ from jamjet_dsl.cli.common import (
     db_option,
     existing_database,
     format_option,
+    head_log,
     print_json,
     read_json,
 )
@@ -54,7 +55,7 @@ def replay_command(ctx: click.Context, run_id: str, form: str) -> int:
 def _told(found: Replay) -> list[str]:
     wrong = found.disagreement
     if wrong is not None:
-        return _disagreement(found.run_id, wrong)
+        return disagreement_lines(found.run_id, wrong)
     parts = [
         f"{counted(found.decided, 'decision')} came out alike",
         f"{counted(found.taken - found.snapshots, 'event')} from outside can have been so",
@@ -66,7 +67,8 @@ def _told(found: Replay) -> list[str]:
     return [*lines, *(f"  not checked: {plain(text)}" for text in found.open)]
 
 
-def _disagreement(run_id: str, wrong: Disagreement) -> list[str]:
+def disagreement_lines(run_id: str, wrong: Disagreement) -> list[str]:
+    """The first event that replays differently, for people."""
     where = f" in state {wrong.state}" if wrong.state else ""
     place = f" ({wrong.place})" if wrong.place else ""
     lines = [f"run {click.style(run_id, bold=True)} does not replay: event {wrong.seq}{where}{place}"]
@@ -178,6 +180,7 @@ def migrate_command(
 
     from jamjet_dsl.cli.common import program_file, split_agent
     from jamjet_dsl.cli.text import load
+    from jamjet_dsl.engine.audit.witness import witnessing
     from jamjet_dsl.engine.engine import Engine
     from jamjet_dsl.engine.migrate import AT_REST, migrate, runs_to_migrate
     from jamjet_dsl.store.sqlite import SqliteStore
@@ -187,7 +190,9 @@ def migrate_command(
     path = program_file(split_agent(program)[0])
     first = load(program)
     folder = os.path.dirname(os.path.abspath(path)) if path != "-" else os.getcwd()
-    engine = Engine(store=SqliteStore(existing_database(ctx), read_only=dry_run))
+    db = existing_database(ctx)
+    heads = None if dry_run else head_log(db)
+    engine = Engine(store=SqliteStore(db, read_only=dry_run))
     store = engine.store
     try:
         if run_id is not None:
@@ -197,13 +202,14 @@ def migrate_command(
             agents = dict.fromkeys(row.agent for row in store.summaries((*AT_REST, "running")))
             versions = {id(v): v for v in (_version_of(program, first, agent) for agent in agents)}
             chosen = [(name, version) for version in versions.values() for name in runs_to_migrate(store, version)]
-        verdicts = [
-            migrate(
-                store, name, version, owner=engine.owner, now_ms=engine.clock.now_ms(), folder=folder,
-                dry_run=dry_run, by=by or "", note=note or "",
-            )
-            for name, version in chosen
-        ]  # fmt: skip
+        with witnessing(store, heads, engine.clock):
+            verdicts = [
+                migrate(
+                    store, name, version, owner=engine.owner, now_ms=engine.clock.now_ms(), folder=folder,
+                    dry_run=dry_run, by=by or "", note=note or "",
+                )
+                for name, version in chosen
+            ]  # fmt: skip
     finally:
         store.close()
     for verdict in verdicts:
@@ -271,13 +277,18 @@ def prune_command(
         raise click.UsageError(f"--status {unknown[0]}: only runs that have ended are deleted ({ended})")
     now = SystemClock().now_ms()
     before = None if age is None else now - _age(age)
-    store = SqliteStore(existing_database(ctx), read_only=dry_run)
+    db = existing_database(ctx)
+    heads = None if dry_run else head_log(db)
+    store = SqliteStore(db, read_only=dry_run)
     try:
         rows = store.prune(
             now_ms=now, before_ms=before, keep=keep or 0, statuses=frozenset(wanted) or ENDED, dry_run=dry_run
         )
     finally:
         store.close()
+    if heads is not None and rows:
+        # Signed, so that a run that is missing can be told from one that was deleted by whoever has the key.
+        heads.append((), now, [row.run_id for row in rows])
     if form == "json":
         for row in rows:
             print_json({**row._asdict(), "deleted": not dry_run})

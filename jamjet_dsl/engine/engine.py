@@ -16,7 +16,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakValueDictionary
 
 from jamjet_dsl.definition import Compiled, Definition
@@ -60,6 +60,10 @@ from jamjet_dsl.ports import (
 from jamjet_dsl.tools.python import Function, PythonTools, by_name
 from jamjet_dsl.tools.threads import Threads
 
+if TYPE_CHECKING:
+    from jamjet_dsl.engine.audit.heads import HeadLog
+    from jamjet_dsl.engine.audit.witness import Witness
+
 __all__ = ["POLL_MS", "Engine", "Run"]
 
 GRACE_MS = 10_000
@@ -88,6 +92,8 @@ class Engine:
 
     Without `drive` it looks and posts: what it starts, and what it is told for a run, is journaled with what the
     program decides about it, and then left to whoever drives runs. No tool and no model is called, and none is needed.
+
+    `heads` signs where runs stand, at most once a second and when the engine is closed; see docs/audit.md.
     """
 
     def __init__(
@@ -106,6 +112,7 @@ class Engine:
         max_effects: int = MOST_EFFECTS,
         max_threads: int = MOST_THREADS,
         lease_ms: int = LEASE_MS,
+        heads: HeadLog | None = None,
     ) -> None:
         self._verify = verify
         self.drives = drive
@@ -135,6 +142,7 @@ class Engine:
         """Programs whose tools this worker does not have, and when it found that out."""
         self._tell: Callable[[str, JamError], None] = lambda run_id, error: None
         self._handles: WeakValueDictionary[str, Run] = WeakValueDictionary()
+        self._witness = None if heads is None else self._witnessed(heads)
         self._closed = False
 
     async def __aenter__(self) -> Engine:
@@ -164,6 +172,17 @@ class Engine:
             self._watching.close()
             if self._owns_store:
                 self.store.close()
+            if self._witness is not None:
+                self.store.observer = None
+                await self._witness.close()
+
+    def _witnessed(self, heads: HeadLog) -> Witness:
+        from jamjet_dsl.engine.audit.witness import Witness
+
+        aside = isinstance(self.clock, SystemClock)
+        witness = Witness(heads, self.clock, aside, lambda error: self.failed("audit", error))
+        self.store.observer = witness.committed
+        return witness
 
     def late(self) -> list[str]:
         """The tools of calls that were given up and still run on a thread: closing waits for what they give."""
@@ -233,6 +252,8 @@ class Engine:
             self._keeper.rests(run_id, step.state)
         elif drive:
             self._keeper.defer(run_id)
+        if self._witness is not None:
+            self._witness.soon()
         return self._handle(run_id)
 
     async def resume(self, run_id: str) -> Run:
@@ -654,6 +675,8 @@ class Engine:
     def progressed(self, run_id: str, still: bool = True) -> None:
         """Something was committed for this run: wake whoever follows it."""
         self._watching.progressed(run_id, still)
+        if self._witness is not None:
+            self._witness.soon()
 
     def failed(self, run_id: str, error: JamError) -> None:
         """A run could not be driven on."""

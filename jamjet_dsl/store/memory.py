@@ -19,6 +19,7 @@ from jamjet_dsl.ports import (
     Lease,
     Message,
     New,
+    Observer,
     Pruned,
     QuestionRow,
     RunSummary,
@@ -58,6 +59,7 @@ class MemoryStore:
         self._slots: dict[str, list[tuple[int, str]]] = {}
         self._gone: set[tuple[str, str]] = set()
         self._messages = 0
+        self.observer: Observer | None = None
         self._log: list[str] = []
         self._changes = 0
 
@@ -140,6 +142,8 @@ class MemoryStore:
         if batch.snapshot is not None:
             run.snapshot = batch.snapshot
         run.erasable += batch.erasable
+        if events and self.observer is not None:
+            self.observer(run_id, events[-1].seq, events[-1].hash)
 
     def _check(self, run: _Run, batch: Batch, events: list[Event]) -> None:
         if batch.repin is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.kernel.model import Event
@@ -68,3 +68,56 @@ def _anchor(access: Access, run: int, after: int) -> tuple[int, str]:
 
 def _changed(run_id: str, seq: int) -> JamError:
     return JamError("JAMR107", f"the journal of {run_id} was changed or damaged at event {seq}")
+
+
+class Row(NamedTuple):
+    """An event as it lies in the database, unchecked: damage may have made anything of any field."""
+
+    seq: Any
+    at_ms: Any
+    kind: Any
+    body: Any
+    hash: Any
+    """32 bytes in the last event of each append, None in those before it."""
+
+
+class Rows(NamedTuple):
+    """A run's journal as it lies in the database, unchecked. What is appended meanwhile is left out."""
+
+    last_seq: Any
+    head: Any
+    number: int
+    """How many events there are."""
+    first: Any
+    """The least number of an event, None without any."""
+    last: Any
+    """The greatest one."""
+    events: Iterator[Row]
+
+
+def rows_of(access: Access, run_id: str) -> Rows:
+    """The rows of a run and what its own row says of them, for those who check the journal themselves. Raises JamError
+    JAMR201."""
+    found = access.row(
+        "SELECT r.run, r.last_seq, r.head, count(e.seq), min(e.seq), max(e.seq) FROM runs r"
+        " LEFT JOIN events e USING (run) WHERE r.run_id = ? GROUP BY r.run",
+        run_id,
+    )
+    if found is None:
+        raise JamError("JAMR201", f"there is no run {run_id}")
+    run, last_seq, head, number, first, last = found
+    return Rows(last_seq, head, number, first, last, _raw(access, run, last))
+
+
+def _raw(access: Access, run: int, last: Any) -> Iterator[Row]:
+    sql = f"SELECT seq, at_ms, kind, body, hash FROM events WHERE run = ? AND seq > ? ORDER BY seq LIMIT {_PAGE}"
+    seq: Any = 0
+    while type(seq) is int:
+        found = access.rows(sql, run, seq)
+        for row in found:
+            if type(last) is int and type(row[0]) is int and row[0] > last:
+                return
+            yield Row(*row)
+        if len(found) < _PAGE:
+            return
+        seq = found[-1][0]

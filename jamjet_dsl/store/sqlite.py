@@ -23,6 +23,7 @@ from jamjet_dsl.ports import (
     Lease,
     Message,
     New,
+    Observer,
     Pruned,
     QuestionRow,
     RunSummary,
@@ -35,7 +36,7 @@ from jamjet_dsl.store.access import Access
 from jamjet_dsl.store.chain import decode, encode, next_slot
 from jamjet_dsl.store.checks import damaged, row_sum
 from jamjet_dsl.store.connection import Durability
-from jamjet_dsl.store.reading import events_of
+from jamjet_dsl.store.reading import Rows, events_of, rows_of
 
 MOST_HEADS = 4_096
 """How many runs' rows are remembered: those that were written last."""
@@ -57,6 +58,7 @@ class SqliteStore:
         self._db = self._access.db
         self._rows, self._row, self._write = self._access.rows, self._access.row, self._access.writing
         self._heads: dict[str, rows.Head] = {}
+        self.observer: Observer | None = None
 
     @property
     def durability(self) -> Durability:
@@ -125,7 +127,10 @@ class SqliteStore:
 
     def _remember(self, heads: dict[str, rows.Head]) -> None:
         """What was committed; of those that were remembered longest as many are forgotten as are too many."""
+        observer = self.observer
         for run_id, head in heads.items():
+            if observer is not None:
+                observer(run_id, head.last_seq, head.hash)
             self._heads.pop(run_id, None)
             if head.stands.status not in ENDED:
                 self._heads[run_id] = head
@@ -153,6 +158,14 @@ class SqliteStore:
 
     def history(self, run_id: str, after: int = 0) -> Iterator[Event]:
         return events_of(self._access, run_id, after)
+
+    def raw(self, run_id: str) -> Rows:
+        """A run's journal as it lies in the database, unchecked. Raises JamError JAMR201."""
+        return rows_of(self._access, run_id)
+
+    def is_gone(self, run_id: str) -> bool:
+        """Whether the database says that a run of this id was pruned."""
+        return self._row("SELECT 1 FROM gone WHERE id = ? AND what = 'run'", run_id) is not None
 
     def verify(self, run_id: str) -> None:
         """Check a run's hash chain from its first byte to its head, and that nothing stands after it.
