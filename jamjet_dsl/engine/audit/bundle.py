@@ -120,11 +120,16 @@ def check_bundle(path: str, keys: Sequence[Public]) -> Verdict:
     """Check a bundle to the byte. The keys are those that the caller trusts: one that the bundle brings along proves
     nothing. Raises JamError JAMR109 for a file that cannot be read."""
     try:
-        lines = Path(path).read_bytes().splitlines(keepends=True)
+        data = Path(path).read_bytes()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise JamError("JAMR109", f"{path} cannot be read: {reason}", "name a bundle that was exported") from None
-    check = _Check(lines, keys)
+    return check_bytes(data, keys)
+
+
+def check_bytes(data: bytes, keys: Sequence[Public]) -> Verdict:
+    """As `check_bundle`, for what stands in one."""
+    check = _Check(data.splitlines(keepends=True), keys)
     check.all()
     return check.verdict
 

@@ -63,13 +63,14 @@ class Chain:
         self.finding = Finding("JAMR107", self.run_id, seq, last, field, f"{where} of {self.run_id}: {why}")
 
 
-def follow(run_id: str, events: Iterable[Row], head: Any = None) -> Chain:
+def follow(run_id: str, events: Iterable[Row], head: Any = None, end: Any = None) -> Chain:
     """Follow the chain until its end, or to the first thing that is wrong. `head` (32 bytes) is what the journal's last
-    hash should be, where something else says it."""
+    hash should be and `end` its last number, where something else says so."""
     chain, rows = Chain(run_id), iter(events)
     first = 1  # of the events that the next stored hash is about
     for row in rows:
-        if not _sound(chain, row):
+        if not _sound(chain, row, first):
+            del chain.hashes[first - 1 :]
             return chain
         seq, before = len(chain.hashes) + 1, chain.head
         own = event_hash(run_id, seq, row.at_ms, row.kind, row.body, before)
@@ -79,6 +80,7 @@ def follow(run_id: str, events: Iterable[Row], head: Any = None) -> Chain:
             return chain
         _note(chain, seq, row)
         if chain.finding is not None:
+            del chain.hashes[first - 1 :]
             return chain
         chain.hashes.append(own)
         chain.at_ms = row.at_ms
@@ -86,18 +88,20 @@ def follow(run_id: str, events: Iterable[Row], head: Any = None) -> Chain:
             first = seq + 1
     if first <= len(chain.hashes):
         # Every append ends with a hash: without the last one the events before it are under nothing but the run's row.
-        last = len(chain.hashes)
-        _unanchored(chain, first, last, head)
+        _unanchored(chain, first, head, end)
     return chain
 
 
-def _sound(chain: Chain, row: Row) -> bool:
-    """Whether the fields of the next event are of the form that was written."""
+def _sound(chain: Chain, row: Row, first: int) -> bool:
+    """Whether the fields of the next event are of the form that was written. Of those from `first` on no hash has told
+    yet that they are what they were."""
     seq = len(chain.hashes) + 1
     if type(row.seq) is not int or row.seq != seq:
         chain.wrong(seq, "seq", f"it is missing, and what stands in its place has the number {row.seq!r}")
-    elif type(row.at_ms) is not int or row.at_ms < chain.at_ms:
-        chain.wrong(seq, "at_ms", "its time is none, or before that of the event before it")
+    elif type(row.at_ms) is not int:
+        chain.wrong(seq, "at_ms", "its time is none")
+    elif row.at_ms < chain.at_ms:
+        chain.wrong(first, "at_ms", "time goes back", seq)
     elif type(row.kind) is not str or not _KIND.match(row.kind):
         chain.wrong(seq, "kind", "its kind is none")
     elif type(row.body) is not bytes:
@@ -152,8 +156,12 @@ def _fits(run_id: str, seq: int, candidates: tuple[str, str], rows: Iterator[Row
     return next((one for one, end in ends.items() if bytes.fromhex(end) == head), None)
 
 
-def _unanchored(chain: Chain, first: int, last: int, head: Any) -> None:
-    if head == bytes.fromhex(chain.hashes[-1]):
+def _unanchored(chain: Chain, first: int, head: Any, end: Any) -> None:
+    """The last events have no hash after them."""
+    last = len(chain.hashes)
+    if type(end) is int and end > last:
+        chain.wrong(first, "seq", f"the journal ends at event {last} of {end}, before the hash that covers them", end)
+    elif head == bytes.fromhex(chain.hashes[-1]):
         chain.wrong(last, "hash", "the last event has no hash")
     else:
         chain.wrong(first, f"{CONTENT}, or hash", "no hash is stored that they fit", last)

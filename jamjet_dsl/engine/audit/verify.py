@@ -49,7 +49,7 @@ def verify(store: SqliteStore, run_id: str, signed: Signed | None) -> Verdict:
     """Check one run: its chain over every field of every event, its definition and sources, its snapshot, what stands
     beside its journal, and the heads that were signed of it. Raises JamError JAMR201."""
     rows = store.raw(run_id)
-    chain = follow(run_id, rows.events, rows.head)
+    chain = follow(run_id, rows.events, rows.head, rows.last_seq)
     if chain.finding is None:
         _compare_with_row(chain, rows.last_seq, rows.head, rows.number, rows.first)
     verdict = Verdict(run_id, len(chain.hashes), chain.head)
