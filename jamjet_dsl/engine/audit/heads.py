@@ -127,8 +127,8 @@ def _tail(file: int) -> tuple[int, bytes | None, bytes]:
         start -= step
         data = os.pread(file, step, start) + data
         lines = data.split(b"\n")
-        # The first one may begin before what was read.
-        for number in range(len(lines) - 2, -1 if start == 0 else 0, -1):
+        # The first one may begin before what was read; the last one may lack nothing but its line feed.
+        for number in range(len(lines) - 1, -1 if start == 0 else 0, -1):
             if _is_whole(lines[number]):
                 return end, lines[number], b"\n".join(lines[number + 1 :]).strip(b"\n")
     return end, None, data.strip(b"\n")
