@@ -16,6 +16,7 @@ from jamjet_dsl.cli.common import (
     format_option,
     heads_file,
     print_json,
+    tell,
 )
 from jamjet_dsl.cli.look import opened
 from jamjet_dsl.cli.words import counted, plain, when
@@ -111,6 +112,11 @@ def verify_command(
             verdicts = [verify(store, store.find(run_id), signed)]
         else:
             verdicts = list(verify_all(store, signed))
+    except JamError as error:
+        if error.code != "JAMR107":
+            raise
+        tell(error)  # damage that leaves no run to look at
+        return FOUND
     finally:
         store.close()
     return _tell(verdicts, signed, require_signed, form)

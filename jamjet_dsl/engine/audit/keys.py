@@ -144,6 +144,6 @@ def _library() -> tuple[Any, Any]:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519
     except ImportError:
-        help = "pip install 'jamjet-dsl[audit]'"
+        help = "pip install cryptography"
         raise JamError("JAMR110", "signing needs the package `cryptography`, which is not installed", help) from None
     return ed25519, serialization

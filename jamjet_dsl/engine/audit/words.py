@@ -14,7 +14,7 @@ from jamjet_dsl.money import money_text
 def plain(value: Any) -> Any:
     """A journaled value as plain JSON; one that is none of the journal form stays as it is."""
     try:
-        return _plain(value)
+        return _plain(value, None)
     except (ValueError, TypeError, KeyError):
         return value
 
