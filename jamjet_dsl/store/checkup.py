@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.kernel.model import Event
-from jamjet_dsl.ports import KeyConflict, Standing
+from jamjet_dsl.ports import KeyConflict, KeyUse, Standing
 from jamjet_dsl.store import rows
 from jamjet_dsl.store.chain import key_use
 from jamjet_dsl.store.checks import row_sum
@@ -45,6 +45,13 @@ def problems(access: Access) -> Iterator[str]:
         yield from of_run(access, run_id)
 
 
+def _key_in(event: Event) -> KeyUse | None:
+    """The key that an intent promises something about. A key with a hidden value in it is kept under a keyed hash, which
+    cannot be had from the journal: whether that row is there cannot be said here."""
+    use = key_use(event)
+    return None if use is None or "‹redacted " in use.key else use
+
+
 def of_run(access: Access, run_id: str) -> Iterator[str]:
     """What is wrong with one run. One that was pruned meanwhile has nothing."""
     try:
@@ -58,7 +65,7 @@ def _of_run(access: Access, run_id: str) -> Iterator[str]:
     last = 0
     for event in events_of(access, run_id, 0):
         last = event.seq
-        use = key_use(event)
+        use = _key_in(event)
         # The arguments of an intent may be hidden: only whether the key is bound at all can be seen for every run.
         if use is not None and rows.key_digest(access.row(rows.KEY, use.tool, use.key)) is None:
             yield f"the key {use.key!r} of {run_id} is not bound any more"
@@ -112,7 +119,7 @@ def rewrite(db: sqlite3.Connection, run: int, events: list[Event], standing: Sta
     )
     rows.write_questions(db, run, [(e.seq, e.at_ms, e.kind, e.body) for e in events], standing)
     for event in events:
-        use = key_use(event)
+        use = _key_in(event)
         if use is not None:
             try:
                 rows.bind_key(db, use, run)

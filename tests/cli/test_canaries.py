@@ -100,8 +100,13 @@ def look(stage: Stage) -> None:
     for name in ("show", "history", "replay"):
         stage.jam(name, "r")
         stage.jam(name, "r", "--format", "json")
+    for name in ("show", "verify", "replay"):
+        # What was erased cannot be decided again, and replay says so.
+        code = None if name == "replay" else 0
+        stage.jam("audit", name, "r", code=code)
+        stage.jam("audit", name, "r", "--format", "json", code=code)
     for name in ("runs", "inbox", "doctor"):
-        stage.jam(name)
+        stage.jam(name, code=0)
         stage.jam(name, "--format", "json")
 
 
@@ -112,6 +117,7 @@ def others(stage: Stage) -> None:
     stage.jam("compile", "clerk.jam:clerk")
     (stage.work / "newer.jam").write_text(canaries.PROGRAM.replace("steps 200", "steps 300"))
     stage.jam("migrate", "r", "--to", "newer.jam:clerk")
+    stage.jam("audit", "export", "r", "-o", "evidence.zip", code=0)
     last = int(json.loads(stage.jam("history", "r", "--format", "json").out.splitlines()[-1])["seq"])
     for number, at in enumerate((3, last // 2, last - 3)):
         assert "JAMR" not in stage.jam("fork", "r", "--at", at, "--id", f"f{number}").err
