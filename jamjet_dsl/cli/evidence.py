@@ -74,7 +74,8 @@ def _outcome(record: Record) -> Iterator[str]:
 
 
 def _decision(decision: Record, who: str = "") -> Iterator[str]:
-    yield f"{who}{decision['result']}: {plain(decision['reason'])}"
+    shadow = "" if decision.get("enforced", True) else " (shadow: it does not hold)"
+    yield f"{who}{decision['result']}{shadow}: {plain(decision['reason'])}"
     for rule in decision["rules"]:
         yield f"  {rule.get('place', 'rule ' + str(rule['rule']))}  {plain(rule.get('text', ''))}"
     for outer in decision.get("outer", ()):

@@ -46,8 +46,8 @@ def problems(access: Access) -> Iterator[str]:
 
 
 def _key_in(event: Event) -> KeyUse | None:
-    """The key that an intent promises something about. A key with a hidden value in it is kept under a keyed hash, which
-    cannot be had from the journal: whether that row is there cannot be said here."""
+    """The key that an intent promises something about. A key with a hidden value in it is kept under a keyed hash,
+    which cannot be had from the journal: whether that row is there cannot be said here."""
     use = key_use(event)
     return None if use is None or "‹redacted " in use.key else use
 

@@ -16,7 +16,7 @@ from jamjet_dsl.engine.audit.records import RECORDS, records
 from jamjet_dsl.engine.fork import fork
 from jamjet_dsl.store.memory import MemoryStore
 from jamjet_dsl.store.sqlite import SqliteStore
-from tests.audit.evidence import Evidence
+from tests.audit.evidence import PROGRAM, Evidence, tools
 from tests.engine.test_recovery import PROGRAM as BANK
 from tests.engine.test_recovery import Bank
 from tests.engine.test_redact import INPUT, SSN
@@ -190,6 +190,26 @@ async def test_what_is_redacted_is_never_told(tmp_path: Path) -> None:
     assert of(found, "intent", tool="lodge")["args"]["text"].startswith("of ‹redacted ")
     assert SSN not in text
     assert "81234" not in text
+
+
+async def test_a_denial_that_does_not_hold_is_not_told_as_one_that_did(tmp_path: Path) -> None:
+    called = []
+
+    def wipe(n: int) -> int:
+        called.append(n)
+        return n
+
+    others = [tool for tool in tools() if tool.__name__ != "wipe"]
+    async with Engine(tmp_path / "db", tools=[*others, wipe]) as jam:
+        run = await jam.start(compile_text(PROGRAM), {"n": 3}, id="t", policy="shadow")
+        await run.wait()
+        found = list(records(jam.store, "t"))
+        assert recheck(jam.store, "t").count("denied") == 1
+    assert called == [3]
+    assert of(found, "started")["policy"] == "shadow"
+    intent = of(found, "intent", tool="wipe")
+    assert (intent["decision"]["result"], intent["decision"]["enforced"]) == ("denied", False)
+    assert any("denied (shadow: it does not hold): " in line for line in told(intent))
 
 
 # ---- decided again

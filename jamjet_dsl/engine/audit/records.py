@@ -53,7 +53,7 @@ _TOLD = (
         "status",
         "output",
     ),
-    *("unresolved", "origin", "untrusted", "undoes", "model", "prompt", "given", "input"),
+    *("unresolved", "origin", "untrusted", "undoes", "model", "prompt", "given", "input", "policy"),
 )
 """The fields of events that are told as they are."""
 
