@@ -6,9 +6,15 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 
 from jamjet_dsl.store import chain
+
+if hypothesis.settings.get_current_profile_name() != "mutation":
+    # The suite says the same of the same code each time. What looks further is a campaign, and prints its seeds.
+    hypothesis.settings.register_profile("suite", database=None, deadline=None)
+    hypothesis.settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True, scope="session")

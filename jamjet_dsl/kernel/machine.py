@@ -28,6 +28,7 @@ from jamjet_dsl.kernel.model import (
     Json,
     Record,
     RunState,
+    SetTimer,
     Think,
 )
 from jamjet_dsl.kernel.opening import begin_next, end_of, open_action, verdict
@@ -111,17 +112,27 @@ def _in_flight(program: Program, state: RunState) -> list[Command]:
     """While a run is parked nothing begins; what is in flight is wanted all the same."""
     found: list[Command] = []
     for path in sorted(state.frames):
-        frame = state.frames[path]
-        asks = frame.phase == "leave" and is_indefinite(program, frame)  # whether it happened: `confirm` is in flight
-        if (asks or frame.phase in ("act", "enter", "confirm")) and path != (state.parked or {}).get("frame"):
-            here = program.state(frame)
-            commands = _phase(program, state, frame, here) if isinstance(here, d.State) and here.action else []
+        if path != (state.parked or {}).get("frame"):
+            commands = _at_work(program, state, state.frames[path])
             found += [c for c in commands if isinstance(c, Call | Think) and c.intent is None]
     return found
 
 
-def _is_record(commands: Sequence[Command]) -> bool:
-    return any(isinstance(command, Record) for command in commands)
+def _at_work(program: Program, state: RunState, frame: Frame) -> list[Command]:
+    """What may be in flight for a frame: its action, or the question whether that happened."""
+    held = state.intents.get(action_id(frame))
+    if held is not None and held.unsettled and open_write(program, state, frame):
+        question = confirm(program, state, frame)
+        return [] if question is None else [question]
+    here = program.state(frame)
+    if frame.phase not in ("act", "enter") or isinstance(here, d.Final) or here.action is None:
+        return []
+    return _phase(program, state, frame, here)
+
+
+def _is_decided(commands: Sequence[Command]) -> bool:
+    """Whether there is something final among them: a record, or the time of a further attempt."""
+    return any(isinstance(c, Record) or (isinstance(c, SetTimer) and c.record == "retry") for c in commands)
 
 
 # ---- frames
@@ -154,11 +165,11 @@ def _at(program: Program, state: RunState, frame: Frame, tree: Tree, stop: bool)
 
 
 def _below(program: Program, state: RunState, frames: Sequence[Frame], tree: Tree, stop: bool) -> list[Command]:
-    """A record of one frame stands alone: whatever the others want is decided again once it is applied."""
+    """What one frame decides stands alone: whatever the others want is decided again once it is applied."""
     commands: list[Command] = []
     for child in frames:
         step = _at(program, state, child, tree, stop)
-        if _is_record(step):
+        if _is_decided(step):
             return step
         commands += step
     return commands
@@ -372,6 +383,9 @@ def _cancelled(program: Program, state: RunState) -> list[Command]:
         below = tree.get("", ())
         if below:
             return _below(program, state, below, tree, stop=True)
+        settled = verdict(program, state, frame, below)
+        if settled is not None:
+            return [Record("joined", settled)]
     if state.parked is None and open_write(program, state, frame):
         return _resolving(program, state, frame)
     handlers = program.main.handlers.get("cancel", [])

@@ -31,11 +31,13 @@ tool again(q: string) -> string { effect writes  key run.id + "/" + q  retry any
 tool asked(q: string) -> string { effect writes  confirm was(q, run.id)  undo refund(result, run.id)  raises Full }
 tool was(q: string, r: string) -> string? { effect reads }
 tool refund(q: string, r: string) { effect writes  key q  raises Lost }
+tool certain(q: string) -> string { effect writes  key q  confirm was(q, run.id)  cost $0.40
+  retry Timeout 2 times backoff 1m }
 tool spend(q: string) -> string { effect writes  cost $0.40  undo costly_refund(result) }
 tool costly_refund(q: string) { effect writes  key q  cost $0.30 }
 tool note(text: string) { effect writes  raises Lost }
 """
-ALLOW = "policy { allow look, web, dear, pay, keyed, again, asked, was, refund, spend, costly_refund, note }"
+ALLOW = "policy { allow look, web, dear, pay, keyed, again, asked, certain, was, refund, spend, costly_refund, note }"
 
 
 @cache
@@ -114,6 +116,48 @@ def test_what_is_not_needed_any_more_is_stopped_at_once() -> None:
         f"p@1/{n}" for n in ("three", "four", "five", "six")
     }
     assert run.cancelled == ["p@1/three#1.1"]
+
+
+def test_what_was_reached_before_a_cancellation_is_bound_on_the_way_to_its_handler() -> None:
+    body = RACE.replace("on error any -> over", "on cancel -> back")
+    run = cancel(begun(body).land("look(1)", "won"))
+    run.land("pay(2)", "R")
+    assert joined(run)["results"] == {"x": {"value": "won"}}
+    assert run.state.vars["x"] == "won"
+    assert run.path == ["p", "back"]
+
+
+def test_the_time_of_a_further_attempt_is_decided_before_another_branch_finds_the_budget_used_up() -> None:
+    body = """parallel p {
+      branch one { call certain("1") as v1 }
+      branch two { call spend("2") as v2 }
+      join all
+      on join -> done
+    }"""
+    run = begun(agent(body, budget="steps 9  cost $0.50"))
+    assert run.flights == ["certain(1)"]
+    run.land("certain(1)", Fails("Timeout"))
+    assert [kind for kind in run.kinds if kind in ("retry", "exceeded")] == ["retry", "exceeded"]
+    assert run.flights == ["was(1, run-1)"]
+
+
+def test_a_question_whether_a_call_happened_stays_in_flight_while_the_run_is_parked() -> None:
+    body = """parallel p {
+      branch one { call look("1") as v1 }
+      branch two as y { call certain("2") as v2  yields v2 }
+      branch three { call pay("3") as v3 }
+      join any
+      on join -> done
+    }"""
+    run = begun(agent(body)).land("look(1)", "won").land("certain(2)", Fails("Timeout"))
+    assert run.flights == ["pay(3)", "was(2, run-1)"]
+    run.land("pay(3)", Fails("Timeout"))
+    assert run.state.parked is not None
+    assert run.flights == ["was(2, run-1)"]
+    run.land("was(2, run-1)", "S")
+    settle(run, True, "R")
+    assert run.state.status == "completed"
+    assert len(run.calls("certain")) == 1
 
 
 def test_a_late_outcome_of_a_stopped_branch_changes_nothing() -> None:

@@ -127,11 +127,10 @@ class Thread(Calling):
         late: str,
         within: Any,
         at_once: int,
-        stands: bool = False,
     ) -> Steps:
         """Opens these frames, so many at a time, until `judge` says how it went (an error, or ok), or it is too late;
-        then the rest is cancelled. Gives how it went, and how each frame has ended. `stands`: a success counts though
-        nobody waits for it any more (§11.5), unless the run is cancelled."""
+        then the rest is cancelled. Gives how it went, and how each frame has ended. A success counts though nobody
+        waits for it any more (§10.7)."""
         frames, verdict, ends = dict[str, Frame](), "", self.run.now + within
         self.run.wake(ends)
         while True:
@@ -143,7 +142,7 @@ class Thread(Calling):
             if self.stopping or verdict:
                 for frame in alive:
                     frame.cancelled = True
-                if not alive and self.stopping and not (stands and judge(ended) == "ok" and not self.run.cancelled):
+                if not alive and self.stopping and (verdict or judge(ended)) != "ok":
                     raise Stop
                 if not alive:
                     return verdict or "ok", ended
@@ -188,7 +187,8 @@ class Thread(Calling):
 
         def judge(ended: dict[str, Closed]) -> str:
             failed = [closed for closed in self.run.ended if closed.how == "failed" and closed in ended.values()]
-            return failed[0].error if failed else "ok" if len(ended) == len(items) else ""
+            whole = len(ended) == len(items) and all(closed.how != "cancelled" for closed in ended.values())
+            return failed[0].error if failed else "ok" if whole else ""
 
         opens = {str(n): partial(self.body, action.body, {action.item.text: v}) for n, v in enumerate(items)}
         late, at_once = timeout_of(action.options), number(action.at_once, 1)
@@ -209,7 +209,7 @@ class Thread(Calling):
             return next(("ok" if closed.how == "done" else "ChildFailed" for closed in ended.values()), "")
 
         while not self.stopping:
-            fan = self.fan({decl.name.text: open_}, judge, "Timeout", timeout_of(options), 1, stands=True)
+            fan = self.fan({decl.name.text: open_}, judge, "Timeout", timeout_of(options), 1)
             verdict, ended = yield from fan
             if verdict == "ok":
                 outputs = dict.fromkeys(params(decl, ast.OutputDecl))

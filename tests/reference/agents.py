@@ -17,6 +17,10 @@ class Stop(Exception):
     """What a frame does is not wanted any more (§6.4, §7.3, §10.7)."""
 
 
+class Exceeded(Stop):
+    """It is what this frame was about to do that does not fit the budget: that is decided before anything else."""
+
+
 class Agent:
     """One agent: what it may use and has used, and what its policy remembers. `at` is the frame that runs it."""
 
@@ -71,7 +75,7 @@ class Agent:
     def exceed(self) -> None:
         """It is used up (§6.4): once; afterwards it parks."""
         self.exceeded, self.diverted = True, "exceeded"
-        raise Stop
+        raise Exceeded
 
     # ---- the policy
 

@@ -42,7 +42,11 @@ class Calling(Frame):
                 return Outcome("denied", error="Denied")
             full = self.agent.fits(call, self.spare)
             if maybe and (self.stopping or isinstance(full, Agent)):
-                return (yield from self.resolve(call)) or Outcome("failed", error=error)
+                told = yield from self.again(call, action, error, maybe, over=True)
+                if isinstance(told, Outcome):
+                    return told
+                maybe = told
+                continue
             if isinstance(full, Agent):
                 if self.spare:
                     return Outcome("failed", error="Exceeded")
@@ -64,13 +68,22 @@ class Calling(Frame):
                 return outcome
             error = outcome.error
             maybe = call.writes and error not in call.raises and (maybe or error in INDEFINITE)
-            retries = [*clauses(action.options, ast.RetryClause), *call.retries]
-            while (rule := self.rule_for(retries, error)) is None or (maybe and call.key is None):
-                told = (yield from self.resolve(call)) if maybe else outcome
-                if told is not None:
-                    return told
-                maybe = False  # it did not happen: an ordinary error now
-            yield from self.back_off(rule)
+            told = yield from self.again(call, action, error, maybe)
+            if isinstance(told, Outcome):
+                return told
+            maybe = told
+
+    def again(self, call: Call, action: Any, error: str, maybe: bool, over: bool = False) -> Steps:
+        """After an error: its outcome, or where there is a further attempt whether the call may have happened all the
+        same. `over`: none can be made before it is known that it did not."""
+        retries, rule = [*clauses(action.options, ast.RetryClause), *call.retries], None
+        while over or (rule := self.rule_for(retries, error)) is None or (maybe and call.key is None):
+            told = (yield from self.resolve(call)) if maybe else Outcome("failed", error=error)
+            if told is not None:
+                return told
+            maybe = over = False  # it did not happen: an ordinary error now
+        yield from self.back_off(rule)
+        return maybe
 
     def prepare(self, action: Any) -> Call | None:
         """Arguments, decision and key, all before the first attempt (§3.1, §3.7, §5); None if it is denied."""
@@ -139,7 +152,8 @@ class Calling(Frame):
             self.run.grants = [grant for grant in self.run.grants if grant not in call.uses]
             if call.key is not None:
                 self.run.keys.setdefault((call.name, call.key), call.args)
-        flight, self.begun = self.run.start(self, call, aside), self.run.now
+        flight = self.run.start(self, call, aside)
+        self.begun = self.begun if aside else self.run.now
         yield DECIDED
         try:
             return (yield from self.until(stops=not call.writes and not aside))

@@ -97,7 +97,9 @@ class Played:
     def happen(self, *events: tuple[str, dict[str, Any]]) -> None:
         """One transition: apply, decide, and start what is to be started."""
         happened = [Happened(*event) for event in events]
-        step = advance(self.program, self.state, happened, self.now, self._chance, lambda *key: self.keys.get(key))
+        step = advance(
+            self.program, self.state, happened, self.now, self._chance, lambda use: self.keys.get((use.tool, use.key))
+        )
         self.step, self.state = step, step.state
         self.keys |= {(use.tool, use.key): use.args_digest for use in step.keys}
         for draft in step.drafts:

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jamjet_dsl.syntax import ast
-from tests.reference.agents import Agent, Stop
+from tests.reference.agents import Agent, Exceeded, Stop
 from tests.reference.expressions import Names, NoValue, Quantity, evaluate
 from tests.reference.reading import FOREVER, Call, bind_of, clause, clauses, matches, number, parts, read
 from tests.reference.world import Outside
@@ -169,9 +169,12 @@ class Frame(ABC):
         """The frame from its start to its end (§10.4)."""
         start = next((name for name, s in self.states.items() if getattr(s, "start", False)), next(iter(self.states)))
         way: Way | None = Way(start, self.vars)
-        stopped, commands = False, ""
+        stopped, commands, decided = False, "", False
         while self.closed is None:
             try:
+                if decided:
+                    decided = False
+                    yield DECIDED
                 if commands:
                     parked, commands = commands, ""
                     yield from self.park(parked)
@@ -180,8 +183,8 @@ class Frame(ABC):
                     way = None
                     yield DECIDED
                 way, stopped = self.divert() if stopped and not self.leaving else (yield from self.state()), False
-            except Stop:
-                stopped = True
+            except Stop as stop:
+                stopped, decided = True, isinstance(stop, Exceeded)
             except Park as park:
                 commands = str(park)
             except Closed as closed:
@@ -253,7 +256,7 @@ class Frame(ABC):
         """One state: its action, then an edge (§2.1). Gives the way to the next."""
         here = self.spot
         action = action_of(here)
-        if isinstance(here, ast.FinalDecl):
+        if isinstance(here, ast.FinalDecl) and not self.cancelled:
             return self.final(here)
         if self.outcome is None and self.stopping:
             raise Stop

@@ -164,6 +164,9 @@ class Run:
             frame.agent.spend(kind, amount)
         if not error and not flight.aside:
             frame.happened(call, value)
+        held = self.flights.pop(frame.key, None) if flight.aside and not error else None
+        if held is not None and value is not None:  # §8.2: what a crash took, and what is known of it now
+            frame.agent.spend("cost", held.call.cost)
         frame.at, frame.landed = self.now, Outcome("failed" if error else "ok", value, error)
 
     def crash(self) -> None:

@@ -21,7 +21,7 @@ SEEDS = st.integers(0, 100_000)
 STRONG = {"allowed": 0, "needs_approval": 1, "denied": 2}
 CALLS = 12
 property_ = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )  # fmt: skip
 Change = Callable[[tuple[d.Rule, ...]], tuple[d.Rule, ...]]
 

@@ -22,7 +22,7 @@ def test_the_engine_decides_as_the_reference_does() -> None:
     assert min(tally.verdicts[name] for name in ("allowed", "denied", "needs_approval")) > 500
 
 
-@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(1_000_000, 1_001_000))
 def test_also_where_hypothesis_looks(seed: int) -> None:
     tally = compare(range(seed, seed + 1))
