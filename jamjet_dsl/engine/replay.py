@@ -174,7 +174,7 @@ class Walk:
                 self._begun(event, commands)
                 return
         first = next((s for s in candidates if s.kind != "intent"), None)
-        if self._erased and first is not None and not known_to_world(event.kind):
+        if self._erased and candidates and not known_to_world(event.kind):
             self._leave_open(event, "what was erased could have led elsewhere")
             self._decided = True
             return
@@ -233,10 +233,11 @@ class Walk:
         return commands
 
     def _begun(self, event: Event, commands: list[Command]) -> None:
-        """An effect with an intent is in flight from its intent on, and not before."""
-        if event.kind == "intent":
-            wanted = next(c for c in commands if isinstance(c, Call | Think) and c.id == event.body["cmd"])
-            self.flying[wanted.id] = replace(wanted, intent=None)
+        """An effect with an intent is in flight from its intent on, and not before. Where values were erased another
+        one may be wanted here than was wanted then."""
+        wanted = (c for c in commands if isinstance(c, Call | Think) and c.id == event.body.get("cmd"))
+        if event.kind == "intent" and (command := next(wanted, None)) is not None:
+            self.flying[command.id] = replace(command, intent=None)
 
     def _candidates(self, commands: list[Command]) -> Iterator[Said]:
         """The events that may come next, by decision: the first that is to be journaled, and where that is an intent

@@ -148,7 +148,7 @@ class World:
     def _command(self, walk: Walk, body: Body) -> Call | Think:
         command = walk.flying.get(body["cmd"])
         if command is None:
-            raise Impossible(f"nobody had begun `{body['cmd']}`")
+            raise Impossible(f"nobody had begun `{body['cmd']}`", of_values=True)
         if not is_open(walk.state, command.id):
             raise Impossible(f"`{command.id}` was not open any more: its outcome is `late`")
         if is_off(walk.state):
