@@ -22,7 +22,6 @@ from weakref import WeakValueDictionary
 from jamjet_dsl.definition import Compiled, Definition
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.engine.advance import Chance, Happened, advance
-from jamjet_dsl.engine.bindings import Bound, bind
 from jamjet_dsl.engine.chance import SystemChance, new_id
 from jamjet_dsl.engine.clock import SystemClock
 from jamjet_dsl.engine.commits import Commits
@@ -31,10 +30,11 @@ from jamjet_dsl.engine.flights import MOST_EFFECTS, MOST_THREADS, Places
 from jamjet_dsl.engine.handle import Run
 from jamjet_dsl.engine.journal import LEASE_MS, Journal, batch_of, keys_of
 from jamjet_dsl.engine.keeper import MOST_RUNS, Keeper
-from jamjet_dsl.engine.loading import Pinned, load_since, load_state, load_veil, pin, pinned
+from jamjet_dsl.engine.loading import load_since, load_state, load_veil
 from jamjet_dsl.engine.owner import is_dead, this_owner
+from jamjet_dsl.engine.programs import Programs
 from jamjet_dsl.engine.questions import closed, find_question, over
-from jamjet_dsl.engine.recordings import calls_nothing, is_off, recorded_hosts
+from jamjet_dsl.engine.recordings import is_off, recorded_hosts
 from jamjet_dsl.engine.view import RunView, view_of
 from jamjet_dsl.engine.watching import POLL_MS, Watching
 from jamjet_dsl.kernel import inputs
@@ -44,7 +44,6 @@ from jamjet_dsl.kernel.model import ENDED, Event, Mode, RunState
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.recovery import recover
 from jamjet_dsl.kernel.state_json import encode
-from jamjet_dsl.models.host import Models
 from jamjet_dsl.ports import (
     Clock,
     KeyConflict,
@@ -57,7 +56,7 @@ from jamjet_dsl.ports import (
     Store,
     ToolHost,
 )
-from jamjet_dsl.tools.python import Function, PythonTools, by_name
+from jamjet_dsl.tools.python import Function
 from jamjet_dsl.tools.threads import Threads
 
 if TYPE_CHECKING:
@@ -68,8 +67,6 @@ __all__ = ["POLL_MS", "Engine", "Run"]
 
 GRACE_MS = 10_000
 """How long closing waits for writes in flight."""
-MOST_PINS = 64
-"""How many programs that callers hold compiled are remembered."""
 HANDOVER_MS = 3_000
 """How long an answer waits to be taken by the process that drives the run."""
 SKIP_MS = 60_000
@@ -118,9 +115,6 @@ class Engine:
         self.drives = drive
         self.clock: Clock = clock or SystemClock()
         self.chance: Chance = chance or SystemChance()
-        self._tools = by_name(tools)
-        self._models = dict(models or {})
-        self._folder = None if folder is None else Path(folder)
         self._owns_store = isinstance(store, str | Path)
         if isinstance(store, str | Path):
             from jamjet_dsl.store.sqlite import SqliteStore
@@ -130,9 +124,8 @@ class Engine:
             self.store = store
         self.owner = this_owner(self.store.durability)
         self._lease_ms = lease_ms
-        self._threads = Threads(max_threads)
-        self._bound: dict[str, tuple[Pinned, Bound]] = {}
-        self._pins: dict[int, tuple[Compiled | Definition, Pinned]] = {}
+        where = None if folder is None else Path(folder)
+        self._programs = Programs(self.store, tools, models or {}, where, Threads(max_threads), calls=drive)
         self._commits = Commits(self.store, may_use_thread=isinstance(self.clock, SystemClock))
         self._keeper = Keeper(self, self.chance, self._commits, Places(max_effects, max_threads), lease_ms, max_runs)
         self._watching = Watching(self.store, self._noticed)
@@ -168,7 +161,7 @@ class Engine:
         finally:
             self._keeper.abort()
             await self._commits.close()
-            self._threads.close()
+            self._programs.threads.close()
             self._watching.close()
             if self._owns_store:
                 self.store.close()
@@ -212,8 +205,8 @@ class Engine:
         the id exists (unless `if_exists="attach"`, which gives that run).
         """
         self._check_open()
-        place = self._pin(program, agent)
-        bound = self._bind(place)
+        place = self._programs.pin(program, agent, self.clock.now_ms())
+        bound = self._programs.bound(place)
         run_id = id if id is not None else new_id()
         kind, body = inputs.started(
             bound.program, dict(input or {}), self._person(principal), bound.digest, policy=policy
@@ -335,7 +328,7 @@ class Engine:
 
     def claim(self, run_id: str) -> tuple[Driver, list[Happened]]:
         """Take a run's lease and load it; the events are what recovery has to say first."""
-        self._bound_for(run_id)
+        self._programs.bound_for(run_id)
         lease = self.store.claim(run_id, self.owner, self._lease_ms, self.clock.now_ms(), dead=is_dead)
         try:
             return self._load(lease)
@@ -345,7 +338,7 @@ class Engine:
 
     def _load(self, lease: Lease) -> tuple[Driver, list[Happened]]:
         run_id = lease.run_id
-        bound = self._bound_for(run_id)
+        bound = self._programs.bound_for(run_id)
         veil = load_veil(self.store, bound.program, run_id)
         state, snapshot = load_since(self.store, bound.program, run_id, veil)
         if state.seq != self.store.last_seq(run_id):
@@ -353,7 +346,7 @@ class Engine:
             raise JamError("JAMR107", f"the journal of {run_id} does not end where its run says")
         if veil is not None and veil.erased_in(json.loads(encode(state))):
             raise JamError("JAMR413", f"values that the run {run_id} needs to go on were erased")
-        self._recall_scripts(run_id, bound)
+        self._programs.recall_scripts(run_id, bound)
         journal = Journal(self.store, bound.program, lease, veil, snapshot, self._lease_ms)
         tools: ToolHost = bound.tools
         models: ModelHost = bound.models
@@ -388,7 +381,7 @@ class Engine:
             driver.holds = holds
             self._begin(driver, first)
         elif self.drives:
-            self._bound_for(run_id)
+            self._programs.bound_for(run_id)
             self._keeper.defer(run_id)
 
     def _begin(self, driver: Driver, first: list[Happened]) -> None:
@@ -439,7 +432,7 @@ class Engine:
         if self.store.summary(run_id).status in ENDED:
             return None
         try:
-            self._bound_for(run_id)
+            self._programs.bound_for(run_id)
         except JamError as error:
             return error
         self._keeper.watch(run_id)
@@ -602,7 +595,7 @@ class Engine:
     def program(self, run_id: str) -> Compiled:
         """The program that a run executes, as it was when the run started."""
         summary = self.store.summary(self.store.find(run_id))
-        return self._pinned(summary.definition, summary.source).compiled
+        return self._programs.pinned(summary.definition, summary.source).compiled
 
     def _look(self, summary: RunSummary) -> tuple[Program, RunState]:
         """A run's program and present state, without driving it. Needs no tools."""
@@ -614,61 +607,8 @@ class Engine:
         handle = self._handles.get(run_id)
         if handle is not None and handle.left is not None and handle.left[1].seq == summary.last_seq:
             return handle.left
-        program = Program.of(self._pinned(summary.definition, summary.source).compiled.definition)
+        program = Program.of(self._programs.pinned(summary.definition, summary.source).compiled.definition)
         return program, load_state(self.store, program, run_id, load_veil(self.store, program, run_id))
-
-    # ---- bindings
-
-    def _compile(self, program: str | Path | Compiled | Definition, agent: str | None) -> tuple[Compiled, Path | None]:
-        if isinstance(program, Compiled):
-            return program, None
-        if isinstance(program, Definition):
-            return Compiled(definition=program), None
-        from jamjet_dsl.compiler import compile_file
-
-        return compile_file(program, agent), Path(program).resolve().parent
-
-    def _pin(self, program: str | Path | Compiled | Definition, agent: str | None) -> Pinned:
-        """The program, stored. A program that is given compiled is digested and stored once."""
-        known = self._pins.get(id(program))
-        if known is not None and known[0] is program:
-            return known[1]
-        compiled, folder = self._compile(program, agent)
-        place = pin(self.store, compiled, self._folder or folder, self.clock.now_ms())
-        if not isinstance(program, str | Path):
-            if len(self._pins) >= MOST_PINS:
-                self._pins.clear()
-            self._pins[id(program)] = (program, place)
-        return place
-
-    def _pinned(self, definition: str, source: str) -> Pinned:
-        known = self._bound.get(source)
-        return known[0] if known is not None else pinned(self.store, definition, source)
-
-    def _bind(self, place: Pinned) -> Bound:
-        known = self._bound.get(place.source)
-        if known is None:
-            folder = self._folder or place.folder
-            bound = bind(place.compiled.definition, self._tools, self._models, folder, self._threads)
-            known = self._bound[place.source] = (place, bound)
-        return known[1]
-
-    def _bound_for(self, run_id: str) -> Bound:
-        summary = self.store.summary(run_id)
-        place = self._pinned(summary.definition, summary.source)
-        if not self.drives or (summary.parent is not None and calls_nothing(self.store, run_id)):
-            # Nothing is called, or its journal answers: nothing has to be bound, and nothing is imported.
-            defn = place.compiled.definition
-            tools, models = PythonTools(defn, {}, None, self._threads), Models(defn, {}, place.folder)
-            return Bound(Program.of(defn), tools, models, "")
-        return self._bind(place)
-
-    def _recall_scripts(self, run_id: str, bound: Bound) -> None:
-        """A scripted model goes on where the run's journal says it was."""
-        for model in (*self._models.values(), *bound.models.scripts()):
-            recall = getattr(model, "recall", None)
-            if recall is not None:
-                recall(run_id, self.store.history(run_id), bound.program.agent.body.start)
 
     # ---- who watches
 

@@ -164,7 +164,7 @@ async def test_a_call_whose_time_was_up_in_the_queue_is_never_made() -> None:
 
     program = pay(more="timeout 1m")
     async with Engine(MemoryStore(), tools={"pay": slow}, clock=clock) as jam:
-        jam._threads = Threads(most=1)
+        jam._programs.threads = Threads(most=1)
         runs = [await jam.start(program, INPUT, id=f"t{n}") for n in range(2)]
         await asyncio.sleep(0.05)
         await clock.advance(61_000)

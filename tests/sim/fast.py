@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from jamjet_dsl.definition import Definition
-from jamjet_dsl.engine import engine as engine_module
 from jamjet_dsl.engine import journal as journal_module
 from jamjet_dsl.engine import loading as loading_module
+from jamjet_dsl.engine import programs as programs_module
 from jamjet_dsl.engine import watching as watching_module
 from jamjet_dsl.engine.loading import Pinned
 from jamjet_dsl.kernel.program import Program
@@ -58,7 +58,7 @@ def shortened(poll_ms: int, every: int, at_rest: int, whole: bool) -> Iterator[N
     put(journal_module, "SNAPSHOT_EVERY", every)
     put(journal_module, "SNAPSHOT_AT_REST", at_rest)
     if not whole:
-        put(engine_module, "pinned", _pinned)
+        put(programs_module, "pinned", _pinned)
         kept.append((Program, "of", classmethod(_real_program)))
         Program.of = classmethod(_program)  # type: ignore[method-assign,assignment]
     try:

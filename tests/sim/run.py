@@ -126,7 +126,7 @@ class Simulation:
         )
         engine.checker = self.checker
         engine.owner = machine.name
-        engine._threads = SimThreads(machine, self.world)  # type: ignore[assignment]
+        engine._programs.threads = SimThreads(machine, self.world)  # type: ignore[assignment]
         self.workers[name] = Worker(name, machine, engine, generation)
         machine.spawn(self._work(engine))
 
