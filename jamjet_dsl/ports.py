@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from jamjet_dsl.diagnostics.errors import JamError
@@ -142,7 +143,35 @@ class KeyUse(NamedTuple):
     args_digest: bytes
 
 
-class KeyConflict(Exception):
+class SharedUse(NamedTuple):
+    """A call is about to count under a limit that all runs of a principal share: `who` that is, which `counter`, for
+    what `group`, since when (`since_ms`) what others used counted in the decision, and what that was: `calls`, `total`.
+    `amount` and `total` are exact decimals."""
+
+    who: str
+    counter: str
+    group: str
+    since_ms: int
+    at_ms: int
+    cmd: str
+    amount: Decimal
+    calls: int
+    total: Decimal
+
+
+class Outdated(Exception):
+    """What a transition was decided by is not so any more: it has to be decided again. Nothing of it was written."""
+
+
+class LimitConflict(Outdated):
+    """Other runs have used more of a limit that they share than a decision knew of."""
+
+    def __init__(self, use: SharedUse) -> None:
+        super().__init__(f"other runs of {use.who!r} have called under the same limit meanwhile")
+        self.use = use
+
+
+class KeyConflict(Outdated):
     """A declared key was used before with other arguments. Nothing of the append was written."""
 
     def __init__(self, use: KeyUse) -> None:
@@ -154,7 +183,8 @@ class Batch(NamedTuple):
     """What one transition writes, in one transaction.
 
     `consumed` messages leave the inbox; `keys` are bound to their arguments (KeyConflict if one is bound to others);
-    with `release` the lease is given up; with `repin` (definition, source) the run executes that program from now on.
+    `uses` of shared limits are counted (LimitConflict if others have used other than they say); with `release` the
+    lease is given up; with `repin` (definition, source) the run executes that program from now on.
     """
 
     drafts: Sequence[Draft]
@@ -165,6 +195,7 @@ class Batch(NamedTuple):
     snapshot: Snapshot | None = None
     release: bool = False
     repin: tuple[str, str] | None = None
+    uses: Sequence[SharedUse] = ()
 
 
 class New(NamedTuple):
@@ -180,7 +211,7 @@ class New(NamedTuple):
 Item: TypeAlias = tuple[Lease, int, Batch] | New
 """One of a group: what `append` takes, or a run to be created."""
 
-Written: TypeAlias = Lease | JamError | KeyConflict | None
+Written: TypeAlias = Lease | JamError | Outdated | None
 """What became of one of a group: what `create` or `append` would have returned (None: it is written), or what it would
 have raised."""
 
@@ -269,7 +300,7 @@ class Store(Protocol):
         order.
 
         Each is all or nothing by itself: where `append` or `create` would have raised (JAMR201, 203, 206, 207, 208,
-        003, 302, KeyConflict), what it would have raised stands in its place and the others are committed. What is
+        003, 302, Outdated), what it would have raised stands in its place and the others are committed. What is
         wrong with the database (JAMR1xx) is raised, and nothing of any of them was written; JAMR107 of one run alone
         stands in its place. A run may stand in `items` more than once.
         """
@@ -288,6 +319,11 @@ class Store(Protocol):
 
     def key_digest(self, tool: str, key: str) -> bytes | None:
         """The digest of the arguments that a declared key was first used with."""
+        ...
+
+    def shared_use(self, run_id: str, who: str, counter: str, group: str, since_ms: int) -> tuple[int, Decimal]:
+        """What other runs than this one, which need not exist yet, have used of a shared limit after `since_ms`: calls
+        and total."""
         ...
 
     def take_slot(self, tool: str, rates: Sequence[tuple[int, int]], now_ms: int, holder: str) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from jamjet_dsl import definition as d
 from jamjet_dsl.analysis.lower_parts import Parts
 from jamjet_dsl.analysis.model import AgentInfo
-from jamjet_dsl.analysis.typecheck_policy import WINDOWS, is_turn, is_window
+from jamjet_dsl.analysis.typecheck_policy import WINDOWS, is_principal, is_turn, is_window
 from jamjet_dsl.source import Span
 from jamjet_dsl.syntax import ast
 from jamjet_dsl.syntax.node import Node
@@ -95,8 +95,7 @@ def _limit(limit: ast.LimitCalls | ast.LimitTotal, parts: Parts) -> d.LimitDef:
     """`per principal` widens the count to all runs of the principal, `per day` is a window, `per turn` is since a model
     last answered; other `per` group."""
     window = next((WINDOWS[p.name] for p in limit.per if isinstance(p, ast.Ident) and is_window(p)), None)
-    principal = any(isinstance(p, ast.Ident) and p.name == "principal" for p in limit.per)
-    words = [p for p in limit.per if is_window(p) or is_turn(p) or (isinstance(p, ast.Ident) and p.name == "principal")]
+    words = [p for p in limit.per if is_window(p) or is_turn(p) or is_principal(p)]
     total = limit if isinstance(limit, ast.LimitTotal) else None
     return d.LimitDef(
         tools=_tools(limit.tools, parts),
@@ -104,7 +103,7 @@ def _limit(limit: ast.LimitCalls | ast.LimitTotal, parts: Parts) -> d.LimitDef:
         amount=parts.expr(total.amount) if total is not None else None,
         bound=parts.expr(total.bound) if total is not None else None,
         per=tuple(parts.expr(p) for p in limit.per if p not in words),
-        principal=principal,
+        principal=any(is_principal(p) for p in limit.per),
         turn=any(is_turn(p) for p in limit.per),
         window_ms=window,
     )

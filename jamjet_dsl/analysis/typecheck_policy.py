@@ -29,6 +29,11 @@ def is_turn(node: ast.Expr) -> bool:
     return isinstance(node, ast.Ident) and node.name == "turn"
 
 
+def is_principal(node: ast.Expr) -> bool:
+    """Whether a `per` is `per principal`: over all runs of whoever started this one."""
+    return isinstance(node, ast.Ident) and node.name == "principal"
+
+
 class PolicyChecker:
     """Types the rules of one agent."""
 
@@ -178,6 +183,9 @@ class PolicyChecker:
         windows = [p for p in limit.per if is_window(p) or is_turn(p)]
         for extra in windows[1:]:
             exprs.problem("JAM007", extra, "a limit has one window of time, or is per turn")
+        if any(is_turn(p) for p in limit.per):
+            for shared in filter(is_principal, limit.per):
+                exprs.problem("JAM007", shared, "a turn is of one run, and cannot be counted per principal")
         for per in limit.per:
             if per not in windows:
                 exprs.value(per)

@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 OK, FOUND, USAGE, FAILED, WAITS = 0, 1, 2, 3, 4
 INTERRUPTED = 130
 
-_FOUND_CODES = ("JAMR004", "JAMR302", "JAMR303", "JAMR304", "JAMR305", "JAMR306", "JAMR307", "JAMR5", "JAMR9")
+_FOUND_CODES = ("JAMR004", "JAMR302", "JAMR303", "JAMR304", "JAMR306", "JAMR307", "JAMR5", "JAMR9")
 
 
 def exit_code(error: JamError) -> int:

@@ -15,7 +15,7 @@ from jamjet_dsl.cli.run import drive, durability_option, engine_for, script_opti
 if TYPE_CHECKING:
     from jamjet_dsl.diagnostics.errors import JamError
 
-UNBOUND = ("JAMR303", "JAMR304", "JAMR305", "JAMR306", "JAMR307")
+UNBOUND = ("JAMR303", "JAMR304", "JAMR306", "JAMR307")
 
 
 @click.command("worker")

@@ -55,7 +55,6 @@ _ROWS: tuple[tuple[str, str, str, str], ...] = (
     ("JAMR302", "result-invalid", "a result does not fit its declared type", "fix the tool, or its declaration"),
     ("JAMR303", "binding-missing", "tools or models have no implementation", "bind them with `via` or in the Engine"),
     ("JAMR304", "tool-import", "a tool's module cannot be imported", "fix the module that is named"),
-    ("JAMR305", "not-executed-yet", "the construct is not executed yet", "it parses, checks and draws; run it later"),
     ("JAMR306", "secret-without-key", "a secret needs a key", "set JAM_KEY or JAM_KEY_FILE in the environment"),
     ("JAMR307", "wrong-key", "the key is none, or not the one that was used", "give the key that was used as well"),
     ("JAMR401", "no-such-question", "there is no such open question", "`jam inbox` lists the open ones"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, NamedTuple, Protocol
 
 from jamjet_dsl.kernel import draft as kernel_draft
@@ -20,14 +21,16 @@ from jamjet_dsl.kernel.model import (
     Call,
     CancelAction,
     Command,
+    Count,
     Record,
     RunState,
     SetTimer,
+    Share,
     Think,
 )
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.records import key_refused
-from jamjet_dsl.ports import Draft, KeyUse, Standing
+from jamjet_dsl.ports import Draft, KeyUse, SharedUse, Standing
 from jamjet_dsl.store.chain import args_digest
 
 MAX_TURNS = 10_000
@@ -40,6 +43,17 @@ class Chance(Protocol):
     def question_id(self) -> str: ...
 
     def between(self, low: int, high: int) -> int: ...
+
+
+class Others(Protocol):
+    """What other runs of a principal have used of a limit that they share: calls and total."""
+
+    def __call__(self, run_id: str, who: str, share: Share) -> tuple[int, Decimal]: ...
+
+
+def nobody_else(run_id: str, who: str, share: Share) -> tuple[int, Decimal]:
+    """Where there are no other runs."""
+    return 0, Decimal(0)
 
 
 class Happened(NamedTuple):
@@ -58,6 +72,7 @@ class Transition:
     effects: dict[str, Call | Think] = field(default_factory=dict)
     awaits: list[Await] = field(default_factory=list)
     keys: list[KeyUse] = field(default_factory=list)
+    uses: list[SharedUse] = field(default_factory=list)
     passed: list[RunState] = field(default_factory=list)
     """Of a program with secrets or redaction, the state after each event: a value may be there in one of them only."""
 
@@ -76,14 +91,17 @@ def advance(
     key_digest: Callable[[KeyUse], bytes | None],
     only_apply: bool = False,
     begin: bool = True,
+    others: Others = nobody_else,
 ) -> Transition:
     """Apply what happened and decide until nothing but effects and waiting is left.
 
-    `key_digest` gives the digest of the arguments that a declared key was first used with, in any run. With
+    `key_digest` gives the digest of the arguments that a declared key was first used with, in any run, `others` what
+    other runs have used of shared limits; a fork whose calls are off shares none, since it uses nothing. With
     `only_apply` nothing is decided: an engine that is closing keeps an outcome and leaves the rest to whoever resumes.
     Without `begin` no intent is written: the next transition decides again about the effects.
     """
     step = Transition(state)
+    elsewhere = _Elsewhere(step, key_digest, nobody_else if _is_dry(state) else others)
 
     folded = kernel_draft.Draft(state)
 
@@ -112,9 +130,9 @@ def advance(
             add(last.kind, last.body)
             continue
         if not begin:
-            commands = [c for c in commands if not isinstance(c, Call | Think) or c.intent is None]
+            commands = [c for c in commands if not _begins(c)]
         for command in commands:
-            if _journal(step, command, add, chance, key_digest):
+            if _journal(step, command, add, chance, elsewhere):
                 break
         else:
             for command in commands:
@@ -131,18 +149,21 @@ def _journal(
     command: Command,
     add: Callable[[str, dict[str, Any]], None],
     chance: Chance,
-    key_digest: Callable[[KeyUse], bytes | None],
+    elsewhere: _Elsewhere,
 ) -> bool:
     """Append the event that a command asks for first. False if it asks for none."""
     match command:
         case Call() | Think():
             if command.intent is None:
                 return False
-            if _takes_key(step, command, key_digest):
+            if elsewhere.takes_key(command):
                 add("intent", command.intent)
+                elsewhere.counts(command)
             else:
                 refused = key_refused(step.state, command)
                 add(refused.kind, refused.body)
+        case Count():
+            add("counted", elsewhere.asked(command))
         case Ask(_, body):
             add("asked", {**body, "question": chance.question_id()})
         case SetTimer():
@@ -153,17 +174,55 @@ def _journal(
     return True
 
 
-def _takes_key(step: Transition, command: Call | Think, key_digest: Callable[[KeyUse], bytes | None]) -> bool:
-    """Bind the declared key of a call to its arguments. False if it is bound to others, in this run or another."""
-    if isinstance(command, Think) or command.key is None or command.intent is None:
+def _begins(command: Command) -> bool:
+    """Whether an effect begins with it, or is about to."""
+    return isinstance(command, Count) or (isinstance(command, Call | Think) and command.intent is not None)
+
+
+def _is_dry(state: RunState) -> bool:
+    """Whether it is a fork whose calls are off."""
+    return state.origin is not None and not state.origin["live"]
+
+
+class _Elsewhere:
+    """What a transition asks the rest of the database, and leaves there."""
+
+    def __init__(self, step: Transition, key_digest: Callable[[KeyUse], bytes | None], others: Others) -> None:
+        self._step = step
+        self._key_digest = key_digest
+        self._others = others
+        self._counted: tuple[Count, list[tuple[int, Decimal]]] | None = None
+
+    def takes_key(self, command: Call | Think) -> bool:
+        """Bind the declared key of a call to its arguments. False if it is bound to others, in this run or another."""
+        if isinstance(command, Think) or command.key is None or command.intent is None:
+            return True
+        use = KeyUse(command.tool, command.key, args_digest(command.intent.get("args")))
+        bound = next((other.args_digest for other in self._step.keys if other[:2] == use[:2]), None)
+        known = self._key_digest(use) if bound is None else bound
+        if known is not None and known != use.args_digest:
+            return False
+        self._step.keys.append(use)
         return True
-    use = KeyUse(command.tool, command.key, args_digest(command.intent.get("args")))
-    bound = next((other.args_digest for other in step.keys if other[:2] == use[:2]), None)
-    known = key_digest(use) if bound is None else bound
-    if known is not None and known != use.args_digest:
-        return False
-    step.keys.append(use)
-    return True
+
+    def asked(self, count: Count) -> dict[str, Any]:
+        """What others have used of shared limits, as the body of an event."""
+        state = self._step.state
+        found = [self._others(state.run_id, state.principal["id"], share) for share in count.shares]
+        self._counted = count, found
+        told = zip(count.shares, found, strict=True)
+        others = [[share.home, share.rule, calls, str(total)] for share, (calls, total) in told]
+        return {"cmd": count.id, "others": others}
+
+    def counts(self, command: Call | Think) -> None:
+        """A call begins: it is counted under the limits that were asked about before it."""
+        state = self._step.state
+        if self._counted is None or self._counted[0].id != command.id or _is_dry(state):
+            return
+        for share, (calls, total) in zip(self._counted[0].shares, self._counted[1], strict=True):
+            limit = (state.principal["id"], share.counter, share.group, share.since_ms)
+            use = SharedUse(*limit, state.now_ms, command.id, Decimal(share.amount), calls, total)
+            self._step.uses.append(use)
 
 
 def standing(step: Transition) -> Standing:

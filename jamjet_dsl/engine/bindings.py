@@ -12,7 +12,7 @@ from typing import Any
 from jamjet_dsl.definition import Definition, State, Think
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.engine.loading import needed_vault
-from jamjet_dsl.kernel.program import Program, unsupported
+from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.models.host import Models
 from jamjet_dsl.tools.python import Function, PythonTools
 from jamjet_dsl.tools.threads import Threads
@@ -35,13 +35,8 @@ def bind(
     folder: Path | None,
     threads: Threads,
 ) -> Bound:
-    """Bind a definition. Raises JamError: JAMR305 for what is not executed yet, JAMR306 for secrets
-    without a key, JAMR303 naming everything that is missing at once, JAMR304 for a tool's module that cannot be
-    imported."""
-    later = unsupported(definition)
-    if later:
-        details = tuple(f"{where}: {what}" for what, where in later)
-        raise JamError("JAMR305", "the program uses what is not executed yet", details=details)
+    """Bind a definition. Raises JamError: JAMR306 for secrets without a key, JAMR303 naming everything that is missing
+    at once, JAMR304 for a tool's module that cannot be imported."""
     needed_vault(Program.of(definition))
     host, asked = PythonTools(definition, tools, folder, threads), Models(definition, models, folder)
     names = list(dict.fromkeys(_models(definition)))

@@ -18,7 +18,7 @@ from typing import TypeAlias
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.engine.driver import Append, coded
 from jamjet_dsl.engine.flights import LOCKED_TRIES
-from jamjet_dsl.ports import KeyConflict, Lease, New, Store, Written
+from jamjet_dsl.ports import Lease, New, Outdated, Store, Written
 
 MOST_IN_GROUP = 256
 """Appends in one transaction: a bound for how long others wait for the write lock."""
@@ -131,7 +131,7 @@ class Commits:
                 return [self._store.create(*one.item)]
             self._store.append(*one.item)
             return [None]
-        except KeyConflict as conflict:
+        except Outdated as conflict:
             return [conflict]
 
 

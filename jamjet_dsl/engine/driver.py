@@ -24,7 +24,7 @@ from jamjet_dsl.kernel.machine import due, next_wake
 from jamjet_dsl.kernel.model import ENDED, Call, RunState
 from jamjet_dsl.kernel.outcomes import is_open
 from jamjet_dsl.kernel.program import Program
-from jamjet_dsl.ports import Batch, Clock, KeyConflict, Lease, Message, ModelHost, Store, ToolError, ToolHost
+from jamjet_dsl.ports import Batch, Clock, Lease, Message, ModelHost, Outdated, Store, ToolError, ToolHost
 
 Events = Sequence[tuple[str, dict[str, Any]]]
 """What happened, as `kernel.inputs` returned it."""
@@ -348,8 +348,10 @@ class Driver:
             accepted = bool(move.happened) and move.message is not None and self._world.drives
             begin = decided and (accepted or not self.holds)
             decided = decided or (not self._stopping and any(kind == "fired" for kind, _ in move.happened))
-            chance, key_digest = self._world.chance, self.journal.key_digest
-            step = advance(self.program, self.state, move.happened, now, chance, key_digest, not decided, begin)
+            known, others = self.journal.key_digest, self.journal.others
+            step = advance(
+                self.program, self.state, move.happened, now, self._world.chance, known, not decided, begin, others
+            )
         rest = move.rest or (decided and begin and not step.effects and self._can_rest(step, now))
         release = rest or (step.ended and not self._flights)
         consumed = () if move.message is None else (move.message.id,)
@@ -374,8 +376,9 @@ class Driver:
         self._writing = False
         if self.gone:
             return
-        if isinstance(error, KeyConflict):
-            # Another run took the key between the look-up and the commit: the next look-up finds it.
+        if isinstance(error, Outdated):
+            # Another run took a key, or room under a limit, between the look-up and the commit: the next look-up finds
+            # it.
             self._world.ready(self)
             return
         move = append.move

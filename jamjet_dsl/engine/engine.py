@@ -28,7 +28,7 @@ from jamjet_dsl.engine.commits import Commits
 from jamjet_dsl.engine.driver import Driver, as_event, at_rest
 from jamjet_dsl.engine.flights import MOST_EFFECTS, MOST_THREADS, Places
 from jamjet_dsl.engine.handle import Run
-from jamjet_dsl.engine.journal import LEASE_MS, Journal, batch_of, keys_of
+from jamjet_dsl.engine.journal import LEASE_MS, Journal, batch_of, keys_of, others_of
 from jamjet_dsl.engine.keeper import MOST_RUNS, Keeper
 from jamjet_dsl.engine.loading import load_since, load_state, load_veil
 from jamjet_dsl.engine.owner import is_dead, this_owner
@@ -46,11 +46,11 @@ from jamjet_dsl.kernel.recovery import recover
 from jamjet_dsl.kernel.state_json import encode
 from jamjet_dsl.ports import (
     Clock,
-    KeyConflict,
     Lease,
     Message,
     ModelHost,
     New,
+    Outdated,
     QuestionRow,
     RunSummary,
     Store,
@@ -73,7 +73,7 @@ SKIP_MS = 60_000
 """After how long a worker looks again whether it has the tools of a program."""
 CLAIMS = 100
 """Runs that a worker takes up in one transaction: a bound for how long others wait for the write lock."""
-_UNBOUND = frozenset({"JAMR303", "JAMR304", "JAMR305", "JAMR306", "JAMR307"})
+_UNBOUND = frozenset({"JAMR303", "JAMR304", "JAMR306", "JAMR307"})
 """The codes of tools, models or keys that are not there."""
 
 Person = Any
@@ -213,7 +213,7 @@ class Engine:
         )
         first = [Happened(kind, {**body, "source": place.source})]
         veil = load_veil(self.store, bound.program, run_id, new=True)
-        known = keys_of(veil, self.store)
+        known, others = keys_of(veil, self.store), others_of(veil, self.store)
         drive = drive and self.drives
         here = drive and self._keeper.room > 0
         if here:
@@ -221,13 +221,13 @@ class Engine:
             self._watching.begin()
         while True:
             now = self.clock.now_ms()
-            step = advance(bound.program, initial(run_id), first, now, self.chance, known, begin=here)
+            step = advance(bound.program, initial(run_id), first, now, self.chance, known, begin=here, others=others)
             # What has nothing to do for now is nobody's from the beginning.
             driven = here and not at_rest(step, now)
             batch = batch_of(veil, step, release=not driven)
             try:
                 lease = await self._keeper.create(New(run_id, batch, self.owner, self._lease_ms, now))
-            except KeyConflict:
+            except Outdated:
                 continue
             except JamError as error:
                 if error.code != "JAMR203" or if_exists != "attach" or not self._exists(run_id):

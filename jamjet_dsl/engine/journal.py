@@ -6,11 +6,12 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from decimal import Decimal
 
-from jamjet_dsl.engine.advance import Transition, standing
+from jamjet_dsl.engine.advance import Others, Transition, standing
 from jamjet_dsl.engine.veil import Veil
 from jamjet_dsl.kernel.machine import apply
-from jamjet_dsl.kernel.model import Event
+from jamjet_dsl.kernel.model import Event, Share
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.state_json import FORMAT, encode
 from jamjet_dsl.ports import Batch, Draft, KeyUse, Lease, Message, Snapshot, Store
@@ -32,12 +33,13 @@ def batch_of(
     """What a transition writes."""
     stands = standing(step)
     if veil is None:
-        return Batch(step.drafts, stands, consumed, step.keys, (), snapshot, release)
+        return Batch(step.drafts, stands, consumed, step.keys, (), snapshot, release, uses=step.uses)
     _learn(veil, step)
     hidden = [veil.hide(draft) for draft in step.drafts]
     stands = replace(stands, waiting_for=tuple(veil.hide_value(wait) for wait in stands.waiting_for))
     keys = [veil.key_use(use) for use in step.keys]
-    return Batch(hidden, stands, consumed, keys, tuple(veil.unsaved), snapshot, release)
+    uses = [use._replace(who=veil.key_name(use.who), group=veil.key_name(use.group)) for use in step.uses]
+    return Batch(hidden, stands, consumed, keys, tuple(veil.unsaved), snapshot, release, uses=uses)
 
 
 def _learn(veil: Veil, step: Transition) -> None:
@@ -62,6 +64,18 @@ def keys_of(veil: Veil | None, store: Store) -> Callable[[KeyUse], bytes | None]
     return known
 
 
+def others_of(veil: Veil | None, store: Store) -> Others:
+    """Where to ask what other runs have used of a limit that they share."""
+
+    def others(run_id: str, who: str, share: Share) -> tuple[int, Decimal]:
+        group = share.group
+        if veil is not None:
+            who, group = veil.key_name(who), veil.key_name(group)
+        return store.shared_use(run_id, who, share.counter, group, share.since_ms)
+
+    return others
+
+
 def hide_state(veil: Veil | None, data: bytes) -> bytes:
     """The bytes of a snapshot as they are stored."""
     return data if veil is None else _recoded(veil.hide_value(json.loads(data)))
@@ -84,6 +98,7 @@ class Journal:
     ) -> None:
         self.released = False
         self.key_digest = keys_of(veil, store)
+        self.others = others_of(veil, store)
         self.lease = lease
         self._store = store
         self._program = program

@@ -23,7 +23,7 @@ from jamjet_dsl.engine.replay_world import same
 from jamjet_dsl.kernel import state_json
 from jamjet_dsl.kernel.machine import apply, decide
 from jamjet_dsl.kernel.model import ENDED, Await, Event, RunState
-from jamjet_dsl.kernel.program import Program, unsupported
+from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.ports import Draft, Lease, RunSummary, Snapshot, Store
 
 LEASE_MS = 15_000
@@ -76,15 +76,10 @@ def migrate(
 ) -> Verdict:
     """Move one run to a program, or with `dry_run` only say what stands against it. Nothing is decided or called.
 
-    Raises JamError: JAMR201 for an unknown run, JAMR1xx for the database, JAMR305 for a program that uses what is not
-    executed yet.
+    Raises JamError: JAMR201 for an unknown run, JAMR1xx for the database.
     """
     run_id = store.find(run_id)
     new = Program.of(compiled.definition)
-    later = unsupported(compiled.definition)
-    if later:
-        details = tuple(f"{where}: {what}" for what, where in later)
-        raise JamError("JAMR305", "the program uses what is not executed yet", details=details)
     summary = store.summary(run_id)
     if summary.definition == new.digest and summary.status not in ENDED:
         return Verdict(run_id, summary.status, summary.state, (), already=True)

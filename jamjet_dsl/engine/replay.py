@@ -13,6 +13,7 @@ engine does while a message waits. A decision that the kernel did not make is ne
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -24,13 +25,18 @@ from jamjet_dsl.engine.loading import Pinned, pinned
 from jamjet_dsl.engine.replay_world import MALFORMED, Impossible, Recall, World, known_to_world, same
 from jamjet_dsl.kernel.ids import frame_of
 from jamjet_dsl.kernel.machine import apply, decide, initial
-from jamjet_dsl.kernel.model import Ask, Call, Command, Event, Record, RunState, SetTimer, Think
+from jamjet_dsl.kernel.model import Ask, Call, Command, Count, Event, Record, RunState, SetTimer, Think
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.recovery import recover
 from jamjet_dsl.ports import Store
 
 FIRST = frozenset({"started", "forked"})
 """The kinds of event that begin a journal."""
+
+
+_BEGIN = ("intent", "counted")
+"""What begins an effect may be left for a later transaction."""
+_AMOUNT = re.compile(r"[0-9]+(\.[0-9]+)?(E[+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +160,7 @@ class Walk:
         if self._must:
             self._missing(self._must[0])
         if self._decided and self.program is not None:
-            after = next((s for s in self._candidates(self._decide()) if s.kind != "intent"), None)
+            after = next((s for s in self._candidates(self._decide()) if s.kind not in _BEGIN), None)
             if after is not None:
                 self._missing(after)
 
@@ -173,7 +179,7 @@ class Walk:
                 self.found.decided += 1
                 self._begun(event, commands)
                 return
-        first = next((s for s in candidates if s.kind != "intent"), None)
+        first = next((s for s in candidates if s.kind not in _BEGIN), None)
         if self._erased and candidates and not known_to_world(event.kind):
             self._leave_open(event, "what was erased could have led elsewhere")
             self._decided = True
@@ -256,6 +262,10 @@ class Walk:
                     body = {**command.body, "at_ms": command.at_ms, _SPREAD: command.spread_ms}
                     yield Said(command.record, body)
                     return
+                case Count() if not begun:
+                    begun = True
+                    others = [[share.home, share.rule] for share in command.shares]
+                    yield Said("counted", {"cmd": command.id, "others": others})
                 case Call() | Think() if command.intent is not None and not begun:
                     begun = True
                     yield Said("intent", command.intent)
@@ -266,6 +276,8 @@ class Walk:
         body, given = expected.body, event.body
         if _SPREAD in body:
             body = _drawn_time(body, given)
+        elif event.kind == "counted":
+            body = _counted(body, given)
         elif event.kind == "asked":
             body = self._drawn_id(body, given)
             body = self._without_rules(event, body)
@@ -329,7 +341,7 @@ class Walk:
 
         before = self.program
         assert before is not None
-        if self._must or (self._decided and any(s.kind != "intent" for s in self._candidates(self._decide()))):
+        if self._must or (self._decided and any(s.kind not in _BEGIN for s in self._candidates(self._decide()))):
             self._differs(next(iter(self._must or self._candidates(self._decide()))), event)
         self._pin(event, event.body.get("to"))
         assert self.program is not None
@@ -410,6 +422,21 @@ class Walk:
 
 _SPREAD = "\x00spread_ms"
 """How far before `at_ms` a time may have been drawn; stands in expected bodies only."""
+
+
+def _counted(body: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The expected body with what the journal says that other runs had used: nobody can look that up any more."""
+    others = given.get("others")
+    if not isinstance(others, list) or not all(_is_use(item) for item in others):
+        return body
+    return {**body, "others": others} if same([item[:2] for item in others], body["others"]) else body
+
+
+def _is_use(item: Any) -> bool:
+    """Whether it is [home, rule, calls, total], as others can have used a limit."""
+    if not isinstance(item, list) or len(item) != 4 or type(item[2]) is not int or not isinstance(item[3], str):
+        return False
+    return item[2] >= 0 and bool(_AMOUNT.fullmatch(item[3]))
 
 
 def _drawn_time(body: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

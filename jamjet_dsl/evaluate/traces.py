@@ -21,8 +21,7 @@ from typing import Any
 
 from jamjet_dsl.definition import Compiled
 from jamjet_dsl.diagnostics.errors import JamError
-from jamjet_dsl.kernel.policy import Fence
-from jamjet_dsl.kernel.program import unsupported
+from jamjet_dsl.kernel.policy import Fence, Ledger
 from jamjet_dsl.kernel.rules import Verdict
 from jamjet_dsl.kernel.scalars import EvalError, parse_timestamp
 
@@ -77,21 +76,17 @@ class Tally:
 
 
 class Judge:
-    """The policy of a program, over any number of traces. Each trace has a history of its own."""
+    """The policy of a program, over any number of traces. Each trace has a history of its own, as a run has; what a
+    limit counts `per principal` it counts in all traces of that principal, in the order in which they are judged."""
 
     def __init__(self, compiled: Compiled, now_ms: int) -> None:
-        """`now_ms` is the time of traces in which no call says its own (milliseconds since 1970).
-
-        Raises JamError JAMR305 for a policy with rules that are not executed yet.
-        """
-        missing = tuple(f"{where}: {what}" for what, where in unsupported(compiled.definition))
-        if missing:
-            raise JamError("JAMR305", "the policy uses what is not executed yet", details=missing)
+        """`now_ms` is the time of traces in which no call says its own (milliseconds since 1970)."""
         self._defn = compiled.definition
         self._now_ms = now_ms
         agent = self._defn.agent
         self._variables = {*(f.name for f in agent.inputs), *(v.name for v in agent.vars)}
         self.verdicts: dict[Verdict, int] = {}
+        self._ledger = Ledger()
         self._rules = [
             Tally(*_place(compiled, f"{agent.name}/rules/{n}", rule.kind), rule.kind not in ("fact", "redact"))
             for n, rule in enumerate(agent.rules or ())
@@ -118,7 +113,7 @@ class Judge:
             raise JamError("JAMR301", str(problem), _HELP) from None
         # A call that does not say its time was made when the one before it was.
         began = next((call.at_ms for call in read if call.at_ms is not None), self._now_ms)
-        fence = Fence(self._defn, principal=principal, variables=variables, now_ms=began)
+        fence = Fence(self._defn, principal=principal, variables=variables, now_ms=began, ledger=self._ledger)
         found = list(self._decisions(fence, read, variables))
         for decided, rules in found:
             _count(self.verdicts, decided.decision)

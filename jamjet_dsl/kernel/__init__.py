@@ -2,9 +2,8 @@
 
 What the shell calls, and nothing else:
 
-    from jamjet_dsl.kernel.program import Program, unsupported
+    from jamjet_dsl.kernel.program import Program
         Program.of(definition) -> Program            compiled once, cached by the definition's identity
-        unsupported(definition) -> list[(what, where)]   refuse to start with JAMR305 unless this is empty
 
     from jamjet_dsl.kernel.machine import apply, decide, initial, fold, due
         initial(run_id) -> RunState                  before the first event

@@ -8,7 +8,7 @@ from jamjet_dsl import definition as d
 from jamjet_dsl.kernel import rules
 from jamjet_dsl.kernel.binding import policy_digest
 from jamjet_dsl.kernel.budget import misfit, think_reserve
-from jamjet_dsl.kernel.calls import Refused, decided, declared_call, proposed_call
+from jamjet_dsl.kernel.calls import Refused, counting, decided, declared_call, proposed_call
 from jamjet_dsl.kernel.expr.access import ABSENT
 from jamjet_dsl.kernel.ids import action_id, timer_id
 from jamjet_dsl.kernel.model import Ask, Await, Command, Frame, Json, Question, Record, RunState, SetTimer, Think
@@ -161,6 +161,9 @@ def _offer(
     held = decision.verdict != "denied"
     if not held and state.policy == "enforce":
         return [Record("denied", {"cmd": action_id(frame), "tool": tool, "args": call, "decision": decision.body()})]
+    count = counting(state, action_id(frame), decision)
+    if count is not None:
+        return [count]
     policy = policy_digest(program, state, frame, tool)
     frozen: dict[str, Json] = {"tool": tool, "args": call, "digest": digest, "policy": policy}
     if any(flags.values()):

@@ -16,7 +16,7 @@ from jamjet_dsl.kernel import rules
 from jamjet_dsl.kernel.binding import outdated
 from jamjet_dsl.kernel.budget import Misfit, homes, misfit
 from jamjet_dsl.kernel.ids import action_id, confirm_id, fact_id, inside, trace_key
-from jamjet_dsl.kernel.model import Call, Command, Frame, Grant, Json, Record, RunState
+from jamjet_dsl.kernel.model import Call, Command, Count, Frame, Grant, Json, Record, RunState
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.records import (
     check_args,
@@ -207,6 +207,9 @@ def _first(
         lack = misfit(program, state, frame, reserve)
         if lack is not None:
             return [lacking(frame, lack)]
+    count = counting(state, action_id(frame), decision)
+    if count is not None:
+        return [count]
     intent: dict[str, Json] | None = None
     if grants or callee.journaled or not allowed:
         intent = {
@@ -299,6 +302,14 @@ def decided(
     if offered is not None:
         outer = [(h, n, replace(o, verdict="allowed") if _offers(o, offered) else o) for h, n, o in outer]
     return rules.joined(own, outer, state.policy == "enforce") if outer else own
+
+
+def counting(state: RunState, cmd: str, decision: rules.Decision) -> Count | None:
+    """Whether it has to be found out first what other runs have used of what the call counts under: the last thing
+    before it is decided for good, since others go on meanwhile."""
+    if not decision.shared or (state.counted is not None and state.counted["cmd"] == cmd):
+        return None
+    return Count(cmd, decision.shared)
 
 
 def _around(state: RunState, home: str) -> Frame:

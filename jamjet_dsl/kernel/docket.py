@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from jamjet_dsl import definition as d
 from jamjet_dsl.kernel.expr import Evaluator
 from jamjet_dsl.kernel.monitors import read_key
 from jamjet_dsl.kernel.program import Plan, matches, reads_of
+from jamjet_dsl.kernel.values import dumps_form
 
 SPEAKING = frozenset({"allow", "forbid", "require_read", "require_any", "require_ask", "require_people", "never"})
 """The kinds of rules that say something of a call. Limits and facts stand apart; `redact` says nothing of calls."""
@@ -33,13 +35,14 @@ class Ready(NamedTuple):
 
 
 class ReadyLimit(NamedTuple):
-    """A limit and its expressions."""
+    """A limit and its expressions. `counter` names one that all runs of a principal share; empty for any other."""
 
     number: int
     limit: d.LimitDef
     per: tuple[Evaluator, ...]
     amount: Evaluator | None
     bound: Evaluator | None
+    counter: str
 
 
 class ReadyFact(NamedTuple):
@@ -101,7 +104,19 @@ def _ready(plan: Plan, index: int, rule: d.Rule) -> Ready:
 
 def _ready_limit(plan: Plan, index: int, limit: d.LimitDef) -> ReadyLimit:
     amount, bound = (None if expr is None else plan.closure(expr) for expr in (limit.amount, limit.bound))
-    return ReadyLimit(index, limit, tuple(plan.closure(expr) for expr in limit.per), amount, bound)
+    per = tuple(plan.closure(expr) for expr in limit.per)
+    return ReadyLimit(index, limit, per, amount, bound, counter_of(plan.agent.name, limit))
+
+
+def counter_of(agent: str, limit: d.LimitDef) -> str:
+    """The name under which calls are counted for a limit that all runs of a principal share: what is counted, in which
+    agent. Its bound and its window may change without anything being forgotten. Empty for a limit of one run, and a
+    turn is of one run."""
+    if not limit.principal or limit.turn:
+        return ""
+    tools = limit.tools
+    what = [agent, sorted(tools.names), sorted(tools.classes), limit.amount, list(limit.per)]
+    return hashlib.sha256(b"jam limit\n" + dumps_form(what)).hexdigest()[:32]
 
 
 def _arguments(plan: Plan, call: d.ToolCallDef) -> Arguments:

@@ -43,6 +43,8 @@ def fold_into(program: Program, draft: Draft, seq: int, at_ms: int, kind: str, b
     new.seq = seq
     if at_ms > new.now_ms:
         _pass_time(draft, at_ms, kind, body)
+    if new.counted is not None:
+        new.counted = None  # Others go on: what they had used is known for one decision only.
     _FOLDS[kind](program, draft, body)
     if new.frames:
         _settle_down(program, draft)
@@ -463,6 +465,10 @@ def _unparked(program: Program, draft: Draft, body: Body) -> None:
         frame.retries, frame.fault = {}, None
 
 
+def _counted(program: Program, draft: Draft, body: Body) -> None:
+    draft.state.counted = body
+
+
 def _cancelling(program: Program, draft: Draft, body: Body) -> None:
     new = draft.state
     if new.frames[""].phase == "finally" and not body["now"] and new.parked is None:
@@ -533,6 +539,7 @@ _FOLDS: dict[str, Fold] = {
     "parked": _parked,
     "unparked": _unparked,
     "cancelling": _cancelling,
+    "counted": _counted,
     "recovered": _recovered,
     "opened": frames.opened,
     "begun": frames.begun,

@@ -40,6 +40,7 @@ Journal bodies are JSON in the journal form of `kernel.values` (exact and self-d
 | received | name, payload, id, by? | an event from outside was queued |
 | consumed | name, id, frame | the oldest queued one of that name was taken |
 | emitted | message, args, cmd | the run said something |
+| counted | cmd, others | what other runs of the principal had used of limits that they share, before a decision |
 | denied | cmd, tool, args, decision | policy refused a call |
 | in_doubt | cmd, why | a call may or may not have happened |
 | probed | cmd, happened or null, result?, usage | what `confirm` told |
@@ -79,7 +80,7 @@ model's provider wants kept in the conversation.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 Json: TypeAlias = Any
 """A JSON value in the journal form."""
@@ -206,6 +207,28 @@ class Await:
     at_ms: int | None = None
 
 
+class Share(NamedTuple):
+    """What a call would use of a limit that all runs of a principal share: rule `rule` of the agent at `home`. The
+    `counter` names the limit in every version of a program that has it, `group` what it is counted for, `amount` (exact
+    decimal text) what a total adds up. `since_ms`: what was used later counts; -1 without a window."""
+
+    home: str
+    rule: int
+    counter: str
+    group: str
+    amount: str
+    since_ms: int
+
+
+@dataclass(slots=True)
+class Count:
+    """Find out what other runs have used of shared limits, before the call `id` is decided for good. The engine appends
+    `counted` with [home, rule, calls, total] for each share."""
+
+    id: str
+    shares: tuple[Share, ...]
+
+
 @dataclass(slots=True)
 class CancelAction:
     """Stop an effect that is no longer wanted."""
@@ -213,7 +236,7 @@ class CancelAction:
     id: str
 
 
-Command: TypeAlias = Record | Call | Think | Ask | SetTimer | Await | CancelAction
+Command: TypeAlias = Record | Call | Think | Ask | SetTimer | Await | Count | CancelAction
 
 
 # ---- state
@@ -397,6 +420,8 @@ class RunState:
     """`exceeded` or `cancel` from the event until the run has left the state it was in."""
     facts: dict[str, dict[str, Json]] = field(default_factory=dict)
     """Reads the engine made for decisions, by name and arguments, with their time."""
+    counted: dict[str, Json] | None = None
+    """What other runs have used of shared limits: cmd, others. Known for the next event only, since it may change."""
     overruns: list[dict[str, Json]] = field(default_factory=list)
     """Usage above a reservation, to be journaled."""
     cancelling: dict[str, Json] | None = None

@@ -13,22 +13,41 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 from jamjet_dsl.definition import Definition, Scalar, Type
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.kernel import monitors, rules
 from jamjet_dsl.kernel.draft import Draft
-from jamjet_dsl.kernel.model import Frame, Grant, RunState
+from jamjet_dsl.kernel.model import Frame, Grant, RunState, Share
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.records import check_args, digest_of
 from jamjet_dsl.kernel.rules import Decision
 from jamjet_dsl.kernel.scope import ATTESTED, UNTRUSTED, scope_of
 from jamjet_dsl.kernel.values import from_public, to_journal
 
-__all__ = ["Decision", "Fence", "decide_call"]
+__all__ = ["Decision", "Fence", "Ledger", "decide_call"]
 
 _ANY = Scalar(kind="any")
+
+
+class Ledger:
+    """What was used of limits that all runs of a principal share, for all fences that are given it. Not for use by
+    several threads at once."""
+
+    def __init__(self) -> None:
+        self._uses: dict[tuple[str, str, str], list[tuple[Fence, int, Decimal]]] = {}
+
+    def add(self, fence: Fence, who: str, share: Share, at_ms: int) -> None:
+        """A call was made that counts there."""
+        self._uses.setdefault((who, share.counter, share.group), []).append((fence, at_ms, Decimal(share.amount)))
+
+    def others(self, fence: Fence, who: str, share: Share, now_ms: int) -> tuple[int, Decimal]:
+        """What others than this fence have used until now: calls and total."""
+        uses = self._uses.get((who, share.counter, share.group), ())
+        found = [amount for by, at_ms, amount in uses if by is not fence and share.since_ms < at_ms <= now_ms]
+        return len(found), sum(found, Decimal(0))
 
 
 class Fence:
@@ -41,9 +60,11 @@ class Fence:
         principal: Mapping[str, Any] | None = None,
         variables: Mapping[str, Any] | None = None,
         now_ms: int = 0,
+        ledger: Ledger | None = None,
     ) -> None:
         """`variables` are what conditions may name beside `args` and `principal`; `now_ms` is the time of the
-        first call (milliseconds since 1970)."""
+        first call (milliseconds since 1970). A limit `per principal` counts the calls of all fences with one
+        `ledger` and one principal; without a ledger this fence is all there is."""
         self.program = Program.of(definition)
         who = {"id": "", "roles": [], **(principal or {})}
         state = RunState("fence", agent=self.program.agent.name, principal=who, now_ms=now_ms, started_ms=now_ms)
@@ -53,6 +74,8 @@ class Fence:
         self._types = {**{f.name: f.type for f in self.program.agent.inputs}, **self.program.main.types}
         self._state.vars = {name: self._value(name, value) for name, value in (variables or {}).items()}
         self._frame = Frame("", "")
+        self._ledger = Ledger() if ledger is None else ledger
+        self._last: tuple[str, str, Decision] | None = None
 
     def decide(
         self,
@@ -80,15 +103,20 @@ class Fence:
             return Decision("denied", (), "; ".join(problems))
         if at_ms is not None:
             self._state.now_ms = max(at_ms, self._state.now_ms)
-        grants = self._grants(digest_of(tool, to_journal(values)), tool, approvals)
+        digest = digest_of(tool, to_journal(values))
+        grants = self._grants(digest, tool, approvals)
         scope = scope_of(self.program, self._state, self._frame).nested({}, _origins(attested, untrusted))
         draft = Draft(self._state)
         misfits: list[str] = []
         while True:
             answer = rules.decide(self.program, draft.state, "", scope, "#1.1", tool, values, grants)
             if isinstance(answer, Decision):
-                break
+                if not answer.shared or draft.state.counted is not None:
+                    break
+                draft.state.counted = self._counted(answer)
+                continue
             draft.own("facts")[answer.key] = self._fact(answer, facts or {}, read, misfits)
+        self._last = tool, digest, answer
         if approved and answer.verdict == "needs_approval":
             return replace(answer, verdict="allowed", reason="approved: " + answer.reason)
         if misfits and answer.verdict == "denied":
@@ -122,17 +150,35 @@ class Fence:
         if problems:
             values = dict(args)
         else:
-            scope = scope_of(self.program, self._state, self._frame).nested({"args": values})
-            for index, group, size in rules.limits_of(self.program, self._state, "", scope, tool):
+            limits, shared = self._counts(tool, values)
+            for index, group, size in limits:
                 limit = (self.program.agent.rules or ())[index].limit
                 assert limit is not None
                 monitors.limit_take(draft, "", index, limit, group, size)
+            self._last = None
+            for share in shared:
+                self._ledger.add(self, self._state.principal["id"], share, self._state.now_ms)
         monitors.count(self.program, draft, "", "attempted", tool, values)
         monitors.count(self.program, draft, "", "succeeded" if ok else "failed", tool, values)
         if ok:
             draft.state.seq += 1
             value = self._typed(result, self.program.defn.tools[tool].result)
             monitors.remember(self.program, draft, "", tool, values, to_journal(value))
+
+    def _counts(self, tool: str, values: dict[str, Any]) -> tuple[tuple[tuple[int, str, str], ...], tuple[Share, ...]]:
+        """What a call counts under: what was decided, if it was the last one that was. Its limits may read facts."""
+        if self._last is not None and self._last[:2] == (tool, digest_of(tool, to_journal(values))):
+            return self._last[2].limits, self._last[2].shared
+        scope = scope_of(self.program, self._state, self._frame).nested({"args": values})
+        return rules.limits_of(self.program, self._state, "", scope, tool)
+
+    def _counted(self, decision: Decision) -> dict[str, Any]:
+        """What other fences with the same ledger have used of shared limits, as `counted` would say it."""
+        who, now_ms, others = self._state.principal["id"], self._state.now_ms, []
+        for share in decision.shared:
+            calls, total = self._ledger.others(self, who, share, now_ms)
+            others.append([share.home, share.rule, calls, str(total)])
+        return {"cmd": "#1.1", "others": others}
 
     def _arguments(self, tool: str, args: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         if tool not in self.program.defn.tools:

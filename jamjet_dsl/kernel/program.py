@@ -476,16 +476,3 @@ def matches(defn: d.Definition, tools: d.ToolSetDef | None, tool: str) -> bool:
         return True
     known = defn.tools.get(tool)
     return known is not None and known.effect in tools.classes
-
-
-def unsupported(defn: d.Definition) -> list[tuple[str, str]]:
-    """What of a definition this version does not execute: (construct, `AGENT/rules/N`).
-
-    A program with any of these must be refused before its first event (JAMR305): nothing of it is run halfway.
-    """
-    found: list[tuple[str, str]] = []
-    for agent in defn.agents.values():
-        for index, rule in enumerate(agent.rules or ()):
-            if rule.limit is not None and rule.limit.principal:
-                found.append(("limit per principal", f"{agent.name}/rules/{index}"))
-    return found

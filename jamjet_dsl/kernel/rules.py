@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeAlias
 from jamjet_dsl import definition as d
 from jamjet_dsl.kernel import monitors
 from jamjet_dsl.kernel.docket import Docket, Ready, ReadyLimit, make_docket
-from jamjet_dsl.kernel.model import Grant, Json, RunState
+from jamjet_dsl.kernel.model import Grant, Json, RunState, Share
 from jamjet_dsl.kernel.program import Plan, Program
 from jamjet_dsl.kernel.scope import Scope, bool_of, monitors_at
 from jamjet_dsl.kernel.values import EvalError, Money, from_journal, to_journal
@@ -44,6 +44,8 @@ class Decision:
     outer: tuple[dict[str, Json], ...] = ()
     plain: bool = False
     """Allowed, and nothing more to say of it than by which rules."""
+    shared: tuple[Share, ...] = ()
+    """What of `limits`, here and in `outer`, counts for all runs of the principal."""
 
     def body(self, enforced: bool = True) -> dict[str, Json]:
         """The journal form. Most calls are plainly allowed, and that is written in as few bytes as it takes. Where it
@@ -104,7 +106,7 @@ def decide(
             if isinstance(facts, Missing):
                 return facts
             inner, shown = inner.nested(facts[0]), facts[1]
-        judge = _Judge(docket, program.defn.tools[tool].effect, state, home, inner, tool)
+        judge = _Judge(docket, program.defn.tools[tool].effect, state, home, inner, tool, others_of(state, home, cmd))
         for rule in docket.rules:
             judge.rule(rule)
         if not undoing:
@@ -113,6 +115,15 @@ def decide(
     if decision.verdict != "needs_approval":
         return decision
     return _with_grants(decision, state, home, grants, offered)
+
+
+def others_of(state: RunState, home: str, cmd: str) -> dict[int, tuple[int, Decimal]] | None:
+    """What other runs had used of the shared limits of the agent at `home` just before this decision, by rule: calls
+    and total. None where that has not been found out."""
+    counted = state.counted
+    if counted is None or counted["cmd"] != cmd:
+        return None
+    return {rule: (calls, Decimal(total)) for at, rule, calls, total in counted["others"] if at == home}
 
 
 def looked_up(plan: Plan, tool: str) -> tuple[Docket, Decision | None]:
@@ -147,12 +158,12 @@ def plan_at(program: Program, state: RunState, home: str) -> Plan:
 
 def limits_of(
     program: Program, state: RunState, home: str, scope: Scope, tool: str
-) -> tuple[tuple[int, str, str], ...]:
-    """What a call that is made counts under, whoever decided it: (rule, group, amount)."""
+) -> tuple[tuple[tuple[int, str, str], ...], tuple[Share, ...]]:
+    """What a call that is made counts under, whoever decided it: (rule, group, amount), and what of it is shared."""
     docket = docket_of(plan_at(program, state, home), tool)
     judge = _Judge(docket, program.defn.tools[tool].effect, state, home, scope, tool)
     judge.limited_by_all()
-    return tuple(judge.limits)
+    return tuple(judge.limits), tuple(judge.shared)
 
 
 class Verdicts:
@@ -166,6 +177,7 @@ class Verdicts:
         self.denials: list[tuple[int, str]] = []
         self.needs: list[tuple[int, dict[str, Json]]] = []
         self.limits: list[tuple[int, str, str]] = []
+        self.shared: list[Share] = []
 
     def allow(self, rule: Ready) -> None:
         """A rule allows the call."""
@@ -178,7 +190,10 @@ class Verdicts:
 
     def join(self, undoing: bool = False, facts: dict[str, Json] | None = None) -> Decision:
         """Allowed, unless something restricts; the strongest restriction wins. `facts` are what was read."""
-        facts = {} if facts is None else facts
+        decision = self._joined(undoing, {} if facts is None else facts)
+        return replace(decision, shared=tuple(self.shared)) if self.shared else decision
+
+    def _joined(self, undoing: bool, facts: dict[str, Json]) -> Decision:
         limits = tuple(self.limits)
         if self.denials:
             denials = sorted(self.denials)
@@ -202,9 +217,20 @@ class Verdicts:
 class _Judge(Verdicts):
     """Collects what the rules say of one call, here and now."""
 
-    def __init__(self, docket: Docket, effect: str, state: RunState, home: str, scope: Scope, tool: str) -> None:
+    def __init__(
+        self,
+        docket: Docket,
+        effect: str,
+        state: RunState,
+        home: str,
+        scope: Scope,
+        tool: str,
+        others: Mapping[int, tuple[int, Decimal]] | None = None,
+    ) -> None:
         super().__init__(tool, effect)
         self.docket = docket
+        self.home = home
+        self.others = others or {}
         self.now_ms = state.now_ms
         self.monitors = monitors_at(state, home)
         self.scope = scope
@@ -282,14 +308,20 @@ class _Judge(Verdicts):
             group = monitors.group_key([value(self.scope) for value in ready.per]) if ready.per else _NO_GROUP
             since = None if limit.window_ms is None else self.now_ms - limit.window_ms
             calls, total = monitors.limit_used(self.monitors, index, group, since, limit.turn)
-            size = self._sized(ready, total)
-            if limit.count is not None and calls + 1 > limit.count:
-                self.denials.append((index, f"all {limit.count} calls of `{self.tool}` are used up"))
+            more, sum_ = self.others.get(index, _NOBODY)
+            size = self._sized(ready, total, sum_)
+            if limit.count is not None and calls + more + 1 > limit.count:
+                whose = f", {more} of them by other runs of the principal" if more else ""
+                self.denials.append((index, f"all {limit.count} calls of `{self.tool}` are used up{whose}"))
             self.limits.append((index, group, str(size)))
+            if ready.counter:
+                self.shared.append(
+                    Share(self.home, index, ready.counter, group, str(size), -1 if since is None else since)
+                )
         except EvalError as error:
             self.denials.append((index, f"the limit has no value: {error.message}"))
 
-    def _sized(self, ready: ReadyLimit, total: Decimal) -> Decimal:
+    def _sized(self, ready: ReadyLimit, total: Decimal, others: Decimal) -> Decimal:
         """What the call adds to a total; 0 where there is none, or where it cannot be counted. Such a call is denied,
         and gives nothing back if it was made all the same. Raises EvalError."""
         if ready.amount is None or ready.bound is None:
@@ -302,12 +334,14 @@ class _Judge(Verdicts):
         if isinstance(value, Money) and isinstance(bound, Money) and value.currency != bound.currency:
             self.denials.append((ready.number, f"{value} and {bound} are of different currencies"))
             return _NOTHING
-        if total + size > _number(bound):
-            self.denials.append((ready.number, f"{value} is more than what is left of {bound}"))
+        if total + others + size > _number(bound):
+            whose = f", of which other runs of the principal have used {others}" if others else ""
+            self.denials.append((ready.number, f"{value} is more than what is left of {bound}{whose}"))
         return size
 
 
 _NOTHING = Decimal(0)
+_NOBODY = (0, _NOTHING)
 _NO_GROUP = monitors.group_key([])
 _SAYS: dict[str, Callable[[_Judge, Ready], None]] = {
     "allow": _Judge._allow,
@@ -375,9 +409,10 @@ def joined(inner: Decision, outer: Sequence[tuple[str, str, Decision]], enforced
         {"home": home, "agent": name, **decision.body(enforced or decision.verdict == "allowed")}
         for home, name, decision in outer
     )
+    shared = inner.shared + tuple(share for _, _, decision in outer for share in decision.shared)
     if not denied:
-        return replace(inner, outer=bodies)
-    return replace(inner, verdict="denied", reason="; ".join(denied), outer=bodies, plain=False)
+        return replace(inner, outer=bodies, shared=shared)
+    return replace(inner, verdict="denied", reason="; ".join(denied), outer=bodies, plain=False, shared=shared)
 
 
 def counts(state: RunState, need: Mapping[str, Json], person: Mapping[str, Json]) -> bool:

@@ -21,7 +21,7 @@ from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.kernel.model import Account, Frame, Grant, Intent, Json, Question, Reserve, RunState, Spent
 from jamjet_dsl.kernel.values import dumps_form, from_journal, to_journal
 
-FORMAT = 5
+FORMAT = 6
 """Version of this form; it stands in every snapshot and in every `forked` event."""
 
 _VALUES = ("input", "vars")
@@ -85,7 +85,12 @@ def _from_4(tree: dict[str, Json]) -> dict[str, Json]:
     return {**tree, **bound, "policy": "enforce"}
 
 
-_UPGRADES: dict[int, Callable[[dict[str, Json]], dict[str, Json]]] = {3: _from_3, 4: _from_4}
+def _from_5(tree: dict[str, Json]) -> dict[str, Json]:
+    """No limit was shared by runs."""
+    return {**tree, "counted": None}
+
+
+_UPGRADES: dict[int, Callable[[dict[str, Json]], dict[str, Json]]] = {3: _from_3, 4: _from_4, 5: _from_5}
 """From the form of a version to the next one. Forks began with form 3."""
 
 

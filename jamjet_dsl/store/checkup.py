@@ -62,9 +62,14 @@ def of_run(access: Access, run_id: str) -> Iterator[str]:
 
 
 def _of_run(access: Access, run_id: str) -> Iterator[str]:
-    last = 0
+    last, counted, off = 0, None, False
     for event in events_of(access, run_id, 0):
         last = event.seq
+        off = off or (event.kind == "forked" and not event.body["origin"]["live"])
+        begun = event.kind == "intent" and event.body["cmd"] == counted and not off
+        if begun and access.row(COUNTED, run_id, counted) is None:
+            yield f"the call {counted} of {run_id} is not counted under its limits any more"
+        counted = event.body["cmd"] if event.kind == "counted" else None
         use = _key_in(event)
         # The arguments of an intent may be hidden: only whether the key is bound at all can be seen for every run.
         if use is not None and rows.key_digest(access.row(rows.KEY, use.tool, use.key)) is None:
@@ -83,12 +88,19 @@ def _of_run(access: Access, run_id: str) -> Iterator[str]:
     yield from _sums(access, run_id)
 
 
+SHARED = "SELECT who, counter, grp, at_ms, run, cmd, amount, sum FROM shared WHERE run = ?"
+COUNTED = "SELECT 1 FROM shared WHERE run = (SELECT run FROM runs WHERE run_id = ?) AND cmd = ?"
+
+
 def _sums(access: Access, run_id: str) -> Iterator[str]:
     with access.reading() as db:
         head = rows.read_head(db, run_id)
         for row in db.execute(f"{rows.QUESTION} WHERE q.run = ?", (head.place.run,)):
             if type(row[11]) is not bytes or rows.question_sum((row[0], *row[2:11]), row[13], row[11]) != row[12]:
                 yield f"the question {row[0]} of {run_id} was changed or damaged"
+        for *row, total in db.execute(SHARED, (head.place.run,)):
+            if row_sum(*row) != total:
+                yield f"what {run_id} has used of a limit was changed or damaged"
         for table, columns in {"inbox": "run, at_ms, kind, body", "dedupe": "run, key, at_ms, body"}.items():
             for *row, total in db.execute(f"SELECT {columns}, sum FROM {table} WHERE run = ?", (head.place.run,)):
                 if row_sum(*row) != total:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jamjet_dsl.diagnostics.errors import JamError
-from jamjet_dsl.ports import Item, KeyConflict, Lease, New, Written
+from jamjet_dsl.ports import Item, Lease, New, Outdated, Written
 from jamjet_dsl.store import leases, rows
 
 
@@ -122,9 +122,9 @@ def create(db: sqlite3.Connection, new: New, seen: rows.Seen | None = None) -> t
     return Lease(new.run_id, new.owner, 1, expires_ms), head
 
 
-def why(spoiled: rows.Spoiled) -> JamError | KeyConflict:
+def why(spoiled: rows.Spoiled) -> JamError | Outdated:
     """Why an append was refused. A row that stands where none can is damage."""
     cause = spoiled.__cause__
-    if isinstance(cause, JamError | KeyConflict):
+    if isinstance(cause, JamError | Outdated):
         return cause
     return JamError("JAMR107", f"the database was changed or damaged: {cause}")

@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 from jamjet_dsl.diagnostics.errors import JamError
@@ -17,9 +18,11 @@ from jamjet_dsl.ports import (
     Item,
     KeyConflict,
     Lease,
+    LimitConflict,
     Message,
     New,
     Observer,
+    Outdated,
     Pruned,
     QuestionRow,
     RunSummary,
@@ -55,6 +58,7 @@ class MemoryStore:
         self._runs: dict[str, _Run] = {}
         self._owners: dict[str, int] = {}
         self._keys: dict[tuple[str, str], bytes] = {}
+        self._shared: dict[tuple[str, str, str], dict[tuple[str, str], tuple[int, Decimal]]] = {}
         self._questions: dict[str, QuestionRow] = {}
         self._slots: dict[str, list[tuple[int, str]]] = {}
         self._gone: set[tuple[str, str]] = set()
@@ -120,7 +124,7 @@ class MemoryStore:
                     else:
                         self.append(*item)
                         results.append(None)
-                except (JamError, KeyConflict) as error:
+                except (JamError, Outdated) as error:
                     results.append(error)
         return results
 
@@ -132,6 +136,9 @@ class MemoryStore:
         self._check(run, batch, events)
         self._changes += 1
         self._keys.update({(use.tool, use.key): use.args_digest for use in batch.keys})
+        for shared in batch.uses:
+            counted = self._shared.setdefault((shared.who, shared.counter, shared.group), {})
+            counted.setdefault((run_id, shared.cmd), (shared.at_ms, shared.amount))
         run.inbox = [m for m in run.inbox if m.id not in batch.consumed]
         self._log += [run_id] * len(events)
         run.events += events
@@ -152,6 +159,10 @@ class MemoryStore:
         for use in batch.keys:
             if bound.setdefault((use.tool, use.key), use.args_digest) != use.args_digest:
                 raise KeyConflict(use)
+        for shared in batch.uses:
+            found = self.shared_use(run.summary.run_id, shared.who, shared.counter, shared.group, shared.since_ms)
+            if found != (shared.calls, shared.total):
+                raise LimitConflict(shared)
         if len(set(batch.consumed)) != len(batch.consumed) or set(batch.consumed) - {m.id for m in run.inbox}:
             raise JamError("JAMR206", "a message was taken by another process")
         new = [event.body["question"] for event in events if event.kind == "asked"]
@@ -218,6 +229,12 @@ class MemoryStore:
 
     def key_digest(self, tool: str, key: str) -> bytes | None:
         return self._keys.get((tool, key))
+
+    def shared_use(self, run_id: str, who: str, counter: str, group: str, since_ms: int) -> tuple[int, Decimal]:
+        with self._lock:
+            counted = self._shared.get((who, counter, group), {})
+            found = [amount for (by, _), (at_ms, amount) in counted.items() if by != run_id and at_ms > since_ms]
+        return len(found), sum(found, Decimal(0))
 
     def history(self, run_id: str, after: int = 0) -> Iterator[Event]:
         yield from self._run(run_id).events[after:]

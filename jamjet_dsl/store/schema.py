@@ -1,8 +1,8 @@
 """The run database: its tables, and how an older one becomes a newer one (`steps` holds what one version adds).
 
-What nothing else can give back: `definitions`, `programs`, `events`, `inbox`, `dedupe`, `keys`, `erasable`, `gone`, and
-of `runs` the fencing `token`; `slots` and `owners` matter only for a while. Everything else is a cache of the journals
-and can be rebuilt from them: the columns of `runs` after `mail`, `questions`, `snapshots`.
+What nothing else can give back: `definitions`, `programs`, `events`, `inbox`, `dedupe`, `keys`, `shared`, `erasable`,
+`gone`, and of `runs` the fencing `token`; `slots` and `owners` matter only for a while. Everything else is a cache of
+the journals and can be rebuilt from them: the columns of `runs` after `mail`, `questions`, `snapshots`.
 
 Hashes are stored as 32 bytes, bodies as the exact bytes that were hashed, times as milliseconds since 1970 UTC.
 `application_id` says that the file is a jam database, `user_version` which version of this schema it has. `sum` is a
@@ -18,7 +18,7 @@ from collections.abc import Callable
 APPLICATION_ID = 0x4A414D31
 """`JAM1`, in the header of the file."""
 
-VERSION = 2
+VERSION = 3
 
 TABLES = """
 -- A definition under the SHA-256 of its canonical JSON: what runs execute, whatever happens to the file.
@@ -128,6 +128,15 @@ CREATE TABLE keys (
   tool TEXT NOT NULL, key TEXT NOT NULL, args_digest BLOB NOT NULL, run INTEGER NOT NULL, sum INTEGER NOT NULL,
   PRIMARY KEY (tool, key)
 ) WITHOUT ROWID;
+
+-- Calls that count under a limit which all runs of a principal share (`limit … per principal`): which limit, for what,
+-- when, and what they add to a total. Rows outlive their runs: what somebody has used was used.
+CREATE TABLE shared (
+  who TEXT NOT NULL, counter TEXT NOT NULL, grp TEXT NOT NULL, at_ms INTEGER NOT NULL, run INTEGER NOT NULL,
+  cmd TEXT NOT NULL, amount TEXT NOT NULL, sum INTEGER NOT NULL,
+  PRIMARY KEY (who, counter, grp, at_ms, run, cmd)
+) WITHOUT ROWID;
+CREATE INDEX shared_by_run ON shared (run, cmd);
 
 -- When calls of a limited tool were, or are to be, made: `limit 10 calls per minute` holds over all runs.
 CREATE TABLE slots (tool TEXT NOT NULL, at_ms INTEGER NOT NULL, holder TEXT NOT NULL);

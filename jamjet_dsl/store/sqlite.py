@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,10 @@ class SqliteStore:
 
     def key_digest(self, tool: str, key: str) -> bytes | None:
         return rows.key_digest(self._row(rows.KEY, tool, key))
+
+    def shared_use(self, run_id: str, who: str, counter: str, group: str, since_ms: int) -> tuple[int, Decimal]:
+        own = self._row("SELECT run FROM runs WHERE run_id = ?", run_id)
+        return rows.used(self._rows(rows.USED, who, counter, group, since_ms, 0 if own is None else own[0]))
 
     def erasable(self, run_id: str) -> list[Erasable]:
         sql = "SELECT commitment, path, salt, ciphertext, nonce, key_id FROM erasable WHERE run = ?"

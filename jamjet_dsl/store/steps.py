@@ -1,6 +1,7 @@
 """What each version of the schema adds to the one before. A step is never changed once it was released.
 
-Step 2 writes the present tables and sums: whoever makes version 3 copies here what it uses of `schema`, `rows`.
+Step 2 writes the present tables and sums, so later steps find there what they would add, and leave it: whoever changes
+a table that is there already copies here what step 2 uses of `schema`, `rows`.
 """
 
 from __future__ import annotations
@@ -91,4 +92,15 @@ def _questions(db: sqlite3.Connection) -> None:
         db.execute("INSERT INTO questions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (name, run, seq, *rest, total))
 
 
-STEPS: dict[int, schema.Step] = {2: second}
+def third(db: sqlite3.Connection) -> None:
+    """Limits that all runs of a principal share."""
+    db.execute(
+        "CREATE TABLE IF NOT EXISTS shared ("
+        "who TEXT NOT NULL, counter TEXT NOT NULL, grp TEXT NOT NULL, at_ms INTEGER NOT NULL, run INTEGER NOT NULL,"
+        " cmd TEXT NOT NULL, amount TEXT NOT NULL, sum INTEGER NOT NULL,"
+        " PRIMARY KEY (who, counter, grp, at_ms, run, cmd)) WITHOUT ROWID"
+    )
+    db.execute("CREATE INDEX IF NOT EXISTS shared_by_run ON shared (run, cmd)")
+
+
+STEPS: dict[int, schema.Step] = {2: second, 3: third}

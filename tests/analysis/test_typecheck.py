@@ -440,6 +440,11 @@ def test_two_agents_may_have_two_currencies() -> None:
         ("forbid get when calls(get) > 2", "JAM101 `calls` means something only in tests and checks"),
         ('forbid get when budget.remaining.steps < 2 || principal.id == "x"', None),
         ("limit get 3 calls per args.id per day", None),
+        ("limit get 3 calls per principal per day", None),
+        (
+            "limit get 3 calls per turn per principal",
+            "JAM007 a turn is of one run, and cannot be counted per principal",
+        ),
         ("limit get 3 calls per day per hour", "JAM007 a limit has one window of time, or is per turn"),
         ("limit get total args.id <= 5", "JAM401 a total adds up numbers or money, not `string`"),
         ("limit get total size(args.id) <= 5 per principal", None),

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from jamjet_dsl import compile_file
 from tests.crash import tracing
 from tests.crash.judge import end
 from tests.crash.office import DATABASE, Office, Seen, Wrong, check
@@ -61,13 +60,6 @@ class Recorded:
 def prepared(base: Path, program: str, step: int) -> Path:
     """The folder as it was before a command."""
     return base / program / f"step{step}"
-
-
-def runnable(program: Program) -> bool:
-    """Whether this version executes everything the program is made of. Raises JamError if it has errors."""
-    from jamjet_dsl.kernel.program import unsupported
-
-    return not unsupported(compile_file(program.folder / program.file, program.agent).definition)
 
 
 def record(zygote: Zygote, program: Program, base: Path) -> Recorded:

@@ -149,7 +149,7 @@ def test_the_table_counts_what_failed() -> None:
     tally.add(point, True, Verdict(2), 0.5)
     tally.add(point, False, Verdict(0, 1, 1, "lost"), 0.5)
     assert (tally.points, tally.resumed, tally.unreached, tally.repeated) == (2, 1, 1, 2)
-    lines = table(Result({"people": tally}, {"other": "not executed yet"})).splitlines()
+    lines = table(Result({"people": tally}, {"other": "failed: it has errors"})).splitlines()
     assert lines[1].split() == ["people", "2", "1", "2", "1", "1", "1", "1"]
     assert lines[-1].split()[0] == "other"
 

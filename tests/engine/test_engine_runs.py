@@ -195,23 +195,6 @@ agent a {
         assert jam.runs() == []
 
 
-async def test_what_is_not_executed_yet_is_refused_before_anything_starts() -> None:
-    program = compile_text("""
-tool one(x: int) -> int { effect reads }
-agent a {
-  output xs: list<int>
-  budget { steps 9  exceeded -> over }
-  policy { allow one  limit one 2 calls per principal }
-  start state all { each q in [1, 2] { call one(q) on error any skip } as xs  -> done }
-  final done { xs = xs }
-  failed over { xs = [] }
-}""")
-    async with Engine(MemoryStore(), tools={"one": lambda x: x}) as jam:
-        with pytest.raises(JamError) as caught:
-            await jam.start(program, {})
-    assert caught.value.code == "JAMR305"
-
-
 async def test_a_declared_error_is_matched_by_the_name_of_its_class() -> None:
     class Rejected(Exception):
         pass

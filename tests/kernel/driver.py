@@ -19,6 +19,7 @@ from jamjet_dsl.kernel.model import (
     Call,
     CancelAction,
     Command,
+    Count,
     Event,
     Mode,
     Record,
@@ -86,6 +87,8 @@ class Driver:
         self.keys: dict[tuple[str, str], Any] = {}
         """What declared keys stand for: every shell keeps that, over all its runs."""
         self.flying: dict[str, Call | Think] = {}
+        self.others: dict[int, tuple[int, str]] = {}
+        """What other runs have used of shared limits, by rule."""
 
     # ---- the journal
 
@@ -132,6 +135,10 @@ class Driver:
                         again = True
                     case SetTimer(at_ms=at_ms, record=record, body=body):
                         self.append(record, {**body, "at_ms": at_ms})
+                        again = True
+                    case Count(id=cmd, shares=shares):
+                        told = [[s.home, s.rule, *self.others.get(s.rule, (0, "0"))] for s in shares]
+                        self.append("counted", {"cmd": cmd, "others": told})
                         again = True
                     case Call(key=key, tool=tool, intent=intent) if (
                         intent is not None

@@ -8,7 +8,7 @@ import pytest
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.diagnostics.errors import JamError
-from jamjet_dsl.kernel.policy import Fence, decide_call
+from jamjet_dsl.kernel.policy import Fence, Ledger, decide_call
 from tests.kernel.build import (
     INT,
     STRING,
@@ -240,3 +240,33 @@ def test_an_approval_of_another_ask_is_none() -> None:
     assert guard.decide("act", {"x": 1}, approvals=[{"by": "ann"}]).verdict == "needs_approval"
     assert guard.decide("act", {"x": 1}, approvals=[{"ask": "other", "by": "ann"}]).verdict == "needs_approval"
     assert guard.decide("act", {"x": 1}, approvals=[{"ask": "sign", "by": "ann"}]).verdict == "allowed"
+
+
+# ---- limits
+
+
+def limited(**more: Any) -> d.Rule:
+    return d.Rule(kind="limit", limit=d.LimitDef(tools=tools("act"), **more))
+
+
+def test_fences_with_one_ledger_share_what_is_limited_per_principal() -> None:
+    ledger, once = Ledger(), limited(count=1, principal=True, window_ms=1000)
+    ann, again, bo = (fence(once, ledger=ledger, principal={"id": who}) for who in ("ann", "ann", "bo"))
+    ann.record("act", {"x": 1}, at_ms=5)
+    assert again.decide("act", {"x": 1}, at_ms=4).verdict == "allowed"  # it had not been made then
+    assert again.decide("act", {"x": 1}, at_ms=5).reason.endswith("used up, 1 of them by other runs of the principal")
+    assert again.decide("act", {"x": 1}, at_ms=1004).verdict == "denied"
+    assert again.decide("act", {"x": 1}, at_ms=1005).verdict == "allowed"
+    assert bo.decide("act", {"x": 1}, at_ms=5).verdict == "allowed"
+    assert ann.decide("act", {"x": 1}, at_ms=5).reason == "all 1 calls of `act` are used up"
+    assert fence(once, principal={"id": "ann"}).decide("act", {"x": 1}, at_ms=5).verdict == "allowed"
+
+
+def test_a_call_counts_under_a_limit_as_it_was_decided_though_that_reads_a_fact() -> None:
+    known = d.Rule(kind="fact", name="score", call=CALL(tool="score", args={"x": var("args", "x")}))
+    per_score = limited(count=1, per=(var("score"),))
+    desk = fence(known, per_score)
+    assert desk.decide("act", {"x": 1}, facts={"score": 7}).verdict == "allowed"
+    desk.record("act", {"x": 1})
+    assert desk.decide("act", {"x": 2}, facts={"score": 7}).verdict == "denied"
+    assert desk.decide("act", {"x": 2}, facts={"score": 8}).verdict == "allowed"

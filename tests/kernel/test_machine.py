@@ -9,7 +9,7 @@ from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.kernel import inputs
 from jamjet_dsl.kernel.machine import decide, fold
 from jamjet_dsl.kernel.model import SetTimer
-from jamjet_dsl.kernel.program import Program, unsupported
+from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.state_json import decode, digest, encode
 from tests.kernel.build import (
     INT,
@@ -607,13 +607,6 @@ def test_input_that_does_not_fit_is_refused_with_every_problem() -> None:
         run(definition, x="one", z=1)
     assert raised.value.code == "JAMR301"
     assert len(raised.value.details) == 3
-
-
-def test_what_is_not_executed_yet_is_named_with_its_rule() -> None:
-    limit = d.LimitDef(tools=d.ToolSetDef(names=("look",)), count=1, principal=True)
-    definition = program(state("a", None, always("c")), final("c"), rules=(d.Rule(kind="limit", limit=limit),))
-    assert unsupported(definition) == [("limit per principal", "a/rules/0")]
-    assert unsupported(question()) == []
 
 
 def test_deciding_again_gives_the_same_journal() -> None:

@@ -17,10 +17,10 @@ from jamjet_dsl.kernel.model import Account, Event, Frame, Grant, Intent, Questi
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.state_json import FORMAT, decode, encode, restore, upgraded
 
-FORM_5 = {
-    "": "agent cancelling diverted exceeded facts final_state format frames grants input intents monitors now_ms origin"
-    " output overruns parked policy principal provenance questions queue run_id seq spent started_ms status timers undo"
-    " undo_failed unresolved vars warned",
+FORM_6 = {
+    "": "agent cancelling counted diverted exceeded facts final_state format frames grants input intents monitors"
+    " now_ms origin output overruns parked policy principal provenance questions queue run_id seq spent started_ms"
+    " status timers undo undo_failed unresolved vars warned",
     "frames": "account agent attempt call counters ended entered_ms error event fault flags home idle key kind late"
     " monitors opened outcome parent path phase region retries scope state visit",
     "account": "active_ms caps cost diverted exceeded limits started_ms steps tokens warned",
@@ -90,6 +90,12 @@ def test_a_form_without_modes_of_policies_is_one_whose_policies_were_enforced(ol
     assert found.grants["g"].facts == {}
 
 
+def test_a_state_of_form_5_had_no_shared_limits() -> None:
+    form5 = json.loads(encode(RunState("r")))
+    assert form5.pop("counted", "missing") is None
+    assert restore({**form5, "format": 5}).counted is None
+
+
 def test_restoring_leaves_what_it_restores_alone(old: dict[str, Any]) -> None:
     before = json.dumps(old["whole"])
     restore(old["whole"]).frames[""].visit = 99
@@ -112,5 +118,5 @@ def test_the_form_has_the_number_that_it_had() -> None:
     parts = {name: tree[name].popitem()[1] for name in ("frames", "intents", "questions", "grants")}
     parts |= {"": tree, "account": parts["frames"]["account"], "reserve": parts["intents"]["reserve"]}
     parts["spent"] = tree["spent"]
-    assert {name: " ".join(sorted(part)) for name, part in parts.items()} == FORM_5
-    assert FORMAT == 5
+    assert {name: " ".join(sorted(part)) for name, part in parts.items()} == FORM_6
+    assert FORMAT == 6

@@ -132,3 +132,17 @@ def test_a_migration_that_fails_half_way_leaves_the_old_database(old: Path, monk
     assert rows(old, "SELECT name, sql FROM sqlite_master ORDER BY name") == before
     monkeypatch.undo()
     assert SqliteStore(old).check() == []
+
+
+def test_version_2_becomes_3_by_a_table_more(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("two.db", "fresh.db")]
+    for path in paths:
+        SqliteStore(path).close()
+    raw = sqlite3.connect(paths[0], isolation_level=None)
+    raw.executescript("DROP TABLE shared; PRAGMA user_version = 2")
+    raw.close()
+    SqliteStore(paths[0]).close()
+    made, fresh = (rows(path, "SELECT name FROM sqlite_master WHERE tbl_name = 'shared' ORDER BY 1") for path in paths)
+    assert made == fresh
+    assert rows(paths[0], "PRAGMA table_info(shared)") == rows(paths[1], "PRAGMA table_info(shared)")
+    assert rows(paths[0], "PRAGMA user_version") == [(schema.VERSION,)]

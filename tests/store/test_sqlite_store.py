@@ -195,7 +195,7 @@ def test_caches_are_rebuilt_from_the_journal(tmp_path: Path) -> None:
 
 def test_an_older_database_is_brought_forward_once(tmp_path: Path) -> None:
     fill(tmp_path / "t.db")
-    raw = sqlite3.connect(tmp_path / "t.db", isolation_level=None)
+    raw, now = sqlite3.connect(tmp_path / "t.db", isolation_level=None), schema.VERSION
 
     def add_label(db: sqlite3.Connection) -> None:
         db.execute("ALTER TABLE runs ADD COLUMN label TEXT")
@@ -205,12 +205,12 @@ def test_an_older_database_is_brought_forward_once(tmp_path: Path) -> None:
         raise RuntimeError("half way")
 
     with pytest.raises(RuntimeError):
-        schema.migrate(raw, 4, {3: add_label, 4: fail})
-    assert raw.execute("PRAGMA user_version").fetchone() == (3,)
+        schema.migrate(raw, now + 2, {now + 1: add_label, now + 2: fail})
+    assert raw.execute("PRAGMA user_version").fetchone() == (now + 1,)
     columns = [row[1] for row in raw.execute("PRAGMA table_info(runs)")]
     assert "label" in columns
     assert "other" not in columns
-    schema.migrate(raw, 3, {3: add_label})
+    schema.migrate(raw, now + 1, {now + 1: add_label})
     assert raw.execute("SELECT count(*) FROM events").fetchone() == (6,)
 
 

@@ -10,6 +10,7 @@ from jamjet_dsl.analysis.checks.facts import number, options_of
 from jamjet_dsl.analysis.checks.paths import shortest_path
 from jamjet_dsl.analysis.checks.variables import after_success
 from jamjet_dsl.analysis.model import FlowEdge, FlowState
+from jamjet_dsl.analysis.typecheck_policy import is_principal
 from jamjet_dsl.diagnostics.model import Diagnostic, Label
 from jamjet_dsl.source import Span
 from jamjet_dsl.syntax import ast
@@ -166,7 +167,7 @@ class _Denials:
         """Whether no path makes more calls than a limit on one tool allows. What is retried counts again."""
         if not isinstance(limit, ast.LimitCalls) or len(limit.tools.names) != 1 or limit.tools.classes:
             return False
-        if any(isinstance(part, ast.Ident) and part.name == "principal" for part in limit.per):
+        if any(is_principal(part) for part in limit.per):
             return False  # other runs count too
         retried = ast.clause(tool.clauses, ast.RetryClause) is not None or any(
             s.tool is tool and s.state is not None and _retries(s.state) for s in self.calls.sites

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from jamjet_dsl.analysis.checks.facts import intact_agents
 from jamjet_dsl.analysis.model import AgentInfo, Analysis, FlowState, Type
+from jamjet_dsl.analysis.typecheck_policy import is_principal
 from jamjet_dsl.diagnostics.model import Diagnostic, Label
 from jamjet_dsl.syntax import ast
 from jamjet_dsl.syntax.node import Node
@@ -34,6 +35,9 @@ def check_secrets(analysis: Analysis) -> Iterator[Diagnostic]:
             for rule in policy.rules:
                 if isinstance(rule, ast.FactRule | ast.RequireReadRule):
                     yield from secrets.arguments(rule.call.tool, rule.call.args)
+                for limit in rule.limits if isinstance(rule, ast.LimitRule) else ():
+                    if isinstance(limit, ast.LimitTotal) and any(is_principal(per) for per in limit.per):
+                        yield from secrets.shown(limit.amount, "in what all runs of the principal add up")
     yield from _of_declarations(analysis, Secrets(None, analysis, records))
 
 
@@ -92,14 +96,14 @@ class Secrets:
                 yield from self.arguments(call.tool, call.args)
             case ast.EmitAction(call=call):
                 for arg in call.args:
-                    yield from self._shown(arg.value, f"in the message `{call.tool.text}`")
+                    yield from self.shown(arg.value, f"in the message `{call.tool.text}`")
             case ast.ThinkAction(text=text, chat=chat, options=options):
                 yield from self._text(text, "in a prompt")
                 if chat is not None:
                     yield from self._proposed(options)
                 for option in ast.clauses(options, ast.GivenOpt):
                     for given in option.items:
-                        yield from self._shown(given.expr, "in a prompt")
+                        yield from self.shown(given.expr, "in a prompt")
             case ast.AskAction(call=call, text=text, options=options):
                 yield from self._text(text, "in a question to a person")
                 if call is not None:
@@ -145,7 +149,8 @@ class Secrets:
         if secret is not None:
             yield _leak(path, secret, where)
 
-    def _shown(self, expr: ast.Expr, where: str) -> Iterator[Diagnostic]:
+    def shown(self, expr: ast.Expr, where: str) -> Iterator[Diagnostic]:
+        """A leak where the value of an expression is shown."""
         secret = self.part(self.analysis.types.get(expr))
         if secret is not None:
             yield _leak(expr, secret, where)

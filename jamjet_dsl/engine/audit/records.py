@@ -205,6 +205,19 @@ class Trail:
                 facts |= self._facts_of(one, str(one["home"]))
         if facts:
             record["facts"] = facts
+        counted = self._state.counted
+        if counted is not None and counted["cmd"] == record.get("cmd"):
+            others = [self._others(home, number, record["agent"], *used) for home, number, *used in counted["others"]]
+            record["decision"]["others"] = others
+
+    def _others(self, home: str, number: int, agent: str, calls: int, total: str) -> Record:
+        """What other runs of the principal had used of a limit that they share."""
+        around = self._state.frames.get(home)
+        if home and around is not None and around.agent:
+            agent = around.agent
+        elif not home and self._program is not None:
+            agent = self._program.agent.name
+        return {**self._rule(agent, number), "calls": calls, "total": total}
 
     def _decision(self, decision: Mapping[str, Any], agent: str, tool: str) -> Record:
         """A decision in full: what is plainly allowed is journaled in as few bytes as it takes."""

@@ -11,6 +11,7 @@ PROGRAM = """
 tool open_(x: string) -> string {{ effect reads }}
 tool sealed(x: secret string) -> secret string {{ effect reads }}
 tool write(x: secret string, id: string) -> string {{ effect writes  key run.id  {tool} }}
+tool worth(n: secret int, id: string) -> string {{ effect writes  key run.id }}
 fn shout(s: string) -> string = s + "!"
 fn is_long(s: string) -> bool = size(s) > 9
 fn ours(p: P) -> {result} = p.key
@@ -38,6 +39,7 @@ LEAKS = {
     "confirm": {"tool": "confirm open_(x)"},
     "undo": {"tool": "undo open_(x = x)"},
     "a read that a rule wants": {"rule": "require open_(x = args.x) before write"},
+    "what all runs of a principal add up": {"rule": "limit worth total args.n <= 5 per principal"},
     "what a function gives": {"state": "call open_(shout(raw)) as r"},
     "a variable, through a function": {"state": "set v = shout(raw)"},
     "a function that takes it out of a record": {"result": "string"},
@@ -53,6 +55,8 @@ LEAKS = {
 }  # fmt: skip
 FINE = {
     "as it is declared": {"state": "call sealed(raw) as r  set w = r + p.key", "final": "kept = w"},
+    "what one run adds up": {"rule": "limit worth total args.n <= 5"},
+    "what runs of a principal are counted for": {"rule": "limit worth 5 calls per args.n per principal"},
     "a truth value": {"state": 'set ok = raw == "x" || is_long(raw)'},
     "a call that the tool declares": {"tool": "undo write(x = x, id = id)"},
     "a fact": {"rule": "fact f = sealed(x = args.x) within 10m for write"},

@@ -1,0 +1,133 @@
+"""Limits that all runs of a principal share: what every store promises of them."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from jamjet_dsl.diagnostics.errors import JamError
+from jamjet_dsl.ports import Batch, Draft, Lease, LimitConflict, New, SharedUse, Standing, Store
+from jamjet_dsl.store.sqlite import SqliteStore
+from tests.contract.test_store_contract import RUNNING, append, begin, first, moved
+
+NONE = (0, Decimal(0))
+
+
+def use(
+    cmd: str = "#1.1",
+    amount: str = "1.50",
+    known: tuple[int, str] = (0, "0"),
+    who: str = "ann",
+    at_ms: int = 2000,
+    **more: str,
+) -> SharedUse:
+    """Of the limit `c`, with a window of a second."""
+    limit = (who, more.get("counter", "c"), more.get("group", "[]"), at_ms - 1000)
+    return SharedUse(*limit, at_ms, cmd, Decimal(amount), known[0], Decimal(known[1]))
+
+
+def test_what_others_have_used_adds_up_exactly_and_ones_own_does_not(store: Store) -> None:
+    one, two = begin(store, "one"), begin(store, "two")
+    append(store, one, 1, [moved(1)], RUNNING, uses=[use("#1.1", "0.10"), use("#2.1", "0.20")])
+    assert store.shared_use("two", "ann", "c", "[]", 1000) == (2, Decimal("0.30"))
+    assert store.shared_use("not yet there", "ann", "c", "[]", 1000) == (2, Decimal("0.30"))
+    assert store.shared_use("one", "ann", "c", "[]", 1000) == NONE
+    append(store, two, 1, [moved(1)], RUNNING, uses=[use(known=(2, "0.3"))])
+    assert store.shared_use("one", "ann", "c", "[]", 1000) == (1, Decimal("1.50"))
+
+
+def test_another_principal_counter_group_or_time_is_apart(store: Store) -> None:
+    append(store, begin(store, "one"), 1, [moved(1)], RUNNING, uses=[use()])
+    assert store.shared_use("two", "bo", "c", "[]", 0) == NONE
+    assert store.shared_use("two", "ann", "d", "[]", 0) == NONE
+    assert store.shared_use("two", "ann", "c", '["x"]', 0) == NONE
+    assert store.shared_use("two", "ann", "c", "[]", 2000) == NONE
+    assert store.shared_use("two", "ann", "c", "[]", 1999) == (1, Decimal("1.50"))
+
+
+def test_a_use_that_was_decided_by_something_else_is_refused_whole(store: Store) -> None:
+    one, two = begin(store, "one"), begin(store, "two")
+    append(store, one, 1, [moved(1)], RUNNING, uses=[use()])
+    with pytest.raises(LimitConflict):
+        append(store, two, 1, [moved(1)], RUNNING, uses=[use(who="bo"), use()])
+    assert store.last_seq("two") == 1
+    assert store.shared_use("x", "bo", "c", "[]", 0) == NONE
+    append(store, two, 1, [moved(1)], RUNNING, uses=[use(known=(1, "1.5"))])
+
+
+def test_one_call_counts_once_under_one_limit(store: Store) -> None:
+    append(store, begin(store, "one"), 1, [moved(1)], RUNNING, uses=[use(), use()])
+    assert store.shared_use("two", "ann", "c", "[]", 0) == (1, Decimal("1.50"))
+
+
+def test_a_new_run_counts_too(store: Store) -> None:
+    def new(name: str, shared: SharedUse) -> New:
+        return New(name, Batch([first(store)], RUNNING, uses=[shared]), "me", 10_000, 1000)
+
+    store.create(*new("one", use()))
+    with pytest.raises(LimitConflict):
+        store.create(*new("two", use()))
+    assert [summary.run_id for summary in store.summaries()] == ["one"]
+
+
+def test_in_a_group_only_what_does_not_fit_is_refused(store: Store) -> None:
+    """The first of a group takes the place; what the second was decided by is not so any more."""
+    leases = [begin(store, name) for name in ("one", "two", "three")]
+    known = [(0, "0"), (0, "0"), (1, "1.5")]
+    results = store.append_many(
+        [(lease, 1, Batch([moved(1)], RUNNING, uses=[use(known=k)])) for lease, k in zip(leases, known, strict=True)]
+    )
+    assert [type(result) for result in results] == [type(None), LimitConflict, type(None)]
+    assert [store.last_seq(name) for name in ("one", "two", "three")] == [2, 1, 2]
+
+
+def test_what_was_used_outlives_the_run(store: Store) -> None:
+    one = begin(store, "one")
+    ended = Standing("completed", "done")
+    finished = Draft(1001, "finished", {"status": "completed"})
+    append(store, one, 1, [finished], ended, uses=[use()], release=True)
+    store.prune(now_ms=10**15, before_ms=10**15)
+    assert store.summaries() == []
+    assert store.shared_use("two", "ann", "c", "[]", 0) == (1, Decimal("1.50"))
+
+
+def test_of_two_writers_one_gets_the_last_place(tmp_path: Path) -> None:
+    """Both were decided by the same look at what others had used; they write at once."""
+    for number in range(10):
+        assert _raced(tmp_path / f"{number}.db") == 1
+
+
+def _raced(path: Path) -> int:
+    """How many of two were refused."""
+    stores = [SqliteStore(path), SqliteStore(path)]
+    leases = [begin(store, f"r{n}") for n, store in enumerate(stores)]
+    ready, refused = threading.Barrier(2), list[SharedUse]()
+
+    def write(store: SqliteStore, lease: Lease) -> None:
+        ready.wait()
+        try:
+            append(store, lease, 1, [moved(1)], RUNNING, uses=[use()])
+        except LimitConflict as conflict:
+            refused.append(conflict.use)
+
+    threads = [threading.Thread(target=write, args=pair) for pair in zip(stores, leases, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for store in stores:
+        store.close()
+    return len(refused)
+
+
+def test_a_changed_row_is_noticed(tmp_path: Path) -> None:
+    with closing(SqliteStore(tmp_path / "t.db")) as store:
+        append(store, begin(store, "one"), 1, [moved(1)], RUNNING, uses=[use()])
+        store._db.execute("UPDATE shared SET amount = '0.01'")
+        with pytest.raises(JamError, match="what 'ann' has used"):
+            store.shared_use("two", "ann", "c", "[]", 0)
+        assert any("what one has used of a limit was changed" in problem for problem in store.check())
