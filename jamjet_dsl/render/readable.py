@@ -205,12 +205,16 @@ def rule(given: d.Rule) -> str:
     return given.kind
 
 
+_WINDOWS = {1_000: "second", 60_000: "minute", 3_600_000: "hour", 86_400_000: "day"}
+"""The windows that a program can write, as it writes them."""
+
+
 def _limit(given: d.LimitDef) -> str:
     tools = tool_set(given.tools)
     per = "".join(f" per {expression(p)}" for p in given.per)
     per += " per principal" if given.principal else ""
     per += " per turn" if given.turn else ""
-    per += f" per {duration(given.window_ms)}" if given.window_ms is not None else ""
+    per += f" per {_WINDOWS.get(given.window_ms) or duration(given.window_ms)}" if given.window_ms is not None else ""
     if given.amount is not None and given.bound is not None:
         return f"{tools} total {expression(given.amount)} <= {expression(given.bound)}{per}"
     return f"{tools} {given.count} call{'' if given.count == 1 else 's'}{per}"

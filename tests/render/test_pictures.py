@@ -10,7 +10,7 @@ import pytest
 from jamjet_dsl import definition as d
 from jamjet_dsl.compiler import analyse_text, compile_text, lower_for_drawing
 from jamjet_dsl.diagnostics.errors import JamError
-from jamjet_dsl.render import picture
+from jamjet_dsl.render import picture, readable
 from jamjet_dsl.render.dot import BUSY, to_dot
 from jamjet_dsl.render.graph import ANY_STATE, BUDGET, JOIN, Overlay, build, overlay_of_path, overlay_of_run
 from jamjet_dsl.render.image import fitted
@@ -416,3 +416,19 @@ def test_a_notebook_shows_the_diagram(shop: d.Compiled) -> None:
     assert svg is not None
     assert svg == shop.definition._repr_svg_()
     ET.fromstring(svg.encode())
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        "look 5 calls",
+        "look 1 call per turn",
+        "look 5 calls per principal per day",
+        "look 2 calls per args.q per hour",
+        "pay total args.amount <= $500.00 per principal per minute",
+        "note 3 calls per second",
+    ],
+)
+def test_a_limit_is_shown_as_it_is_written(limit: str) -> None:
+    rules = compile_text(PROGRAM.replace("limit look 5 calls", f"limit {limit}")).definition.agent.rules or ()
+    assert [readable.rule(rule) for rule in rules if rule.kind == "limit"] == [f"limit {limit}"]
