@@ -118,6 +118,11 @@ def key_not_bound() -> list[Change]:
     return [(MemoryStore, "_commit", lambda real: lambda self, run, batch: real(self, run, batch._replace(keys=())))]
 
 
+@bug("A call is not counted under the limits that it shares with other runs.")
+def use_not_counted() -> list[Change]:
+    return [(MemoryStore, "_commit", lambda real: lambda self, run, batch: real(self, run, batch._replace(uses=())))]
+
+
 @bug("A message that was taken stays in the inbox, and is taken again.")
 def message_applied_twice() -> list[Change]:
     return [
