@@ -11,6 +11,7 @@ import click
 
 from jamjet_dsl.cli.common import db_option, existing_database, format_option, read_json
 from jamjet_dsl.cli.run import drive, engine_for, follow, report, script_option, user
+from jamjet_dsl.cli.settings import person
 from jamjet_dsl.cli.words import jam as command_line
 from jamjet_dsl.diagnostics.errors import JamError
 
@@ -104,9 +105,12 @@ def answer_command(
     values = read_json(data, "--data") if data is not None else {}
     if not isinstance(values, dict):
         raise JamError("JAMR404", "--data is not a JSON object", 'write {"name": value}')
-    return _move(
-        ctx, form, script, detach, question, lambda jam: jam.answer(question, option, by=by, note=note, form=values)
-    )
+
+    def said(jam: Engine) -> Awaitable[RunSummary]:
+        folder = jam.folder(jam.question(question).run_id)
+        return jam.answer(question, option, by=person(folder, by or ""), note=note, form=values)
+
+    return _move(ctx, form, script, detach, question, said)
 
 
 @click.command("send")

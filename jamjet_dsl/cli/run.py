@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -30,6 +31,7 @@ from jamjet_dsl.cli.common import (
     split_agent,
     tell,
 )
+from jamjet_dsl.cli.settings import person
 from jamjet_dsl.diagnostics.errors import JamError
 
 if TYPE_CHECKING:
@@ -118,6 +120,7 @@ def run_command(
         for note in notes(compiled.definition.agent, encrypted=Vault.of_environment() is not None):
             click.echo(click.style(f"note: {note}", dim=True), err=True)
     folder = os.path.dirname(os.path.abspath(path)) if path != "-" else os.getcwd()
+    principal = person(Path(folder), who or user())
 
     async def go() -> int:
         async with engine_for(db, script, durability, folder) as jam:
@@ -125,7 +128,7 @@ def run_command(
                 compiled,
                 value,
                 id=name,
-                principal=who or user(),
+                principal=principal,
                 if_exists="attach" if if_exists == "attach" else "error",
                 drive=not detach,
                 policy="shadow" if policy == "shadow" else "enforce",

@@ -597,6 +597,11 @@ class Engine:
         summary = self.store.summary(self.store.find(run_id))
         return self._programs.pinned(summary.definition, summary.source).compiled
 
+    def folder(self, run_id: str) -> Path | None:
+        """Where the program of a run lay when the run was started; None for one that was no file."""
+        summary = self.store.summary(self.store.find(run_id))
+        return self._programs.pinned(summary.definition, summary.source).folder
+
     def _look(self, summary: RunSummary) -> tuple[Program, RunState]:
         """A run's program and present state, without driving it. Needs no tools."""
         run_id = summary.run_id
