@@ -145,8 +145,9 @@ class KeyUse(NamedTuple):
 
 class SharedUse(NamedTuple):
     """A call is about to count under a limit that all runs of a principal share: `who` that is, which `counter`, for
-    what `group`, since when (`since_ms`) what others used counted in the decision, and what that was: `calls`, `total`.
-    `amount` and `total` are exact decimals."""
+    what `group`, and since when (`since_ms`) what was used counts. `most_calls` and `most_total` are what may have been
+    used for the decision to be the same (None: whatever was). `amount` and `most_total` are exact decimals, and no
+    amount is below zero."""
 
     who: str
     counter: str
@@ -155,8 +156,14 @@ class SharedUse(NamedTuple):
     at_ms: int
     cmd: str
     amount: Decimal
-    calls: int
-    total: Decimal
+    most_calls: int | None
+    most_total: Decimal | None
+
+    def fits(self, calls: int, total: Decimal) -> bool:
+        """Whether the decision is the same where so much was used before."""
+        if self.most_calls is not None and calls > self.most_calls:
+            return False
+        return self.most_total is None or total <= self.most_total
 
 
 class Outdated(Exception):
@@ -164,10 +171,10 @@ class Outdated(Exception):
 
 
 class LimitConflict(Outdated):
-    """Other runs have used more of a limit that they share than a decision knew of."""
+    """So much of a limit that runs share was used meanwhile that a call does not fit any more."""
 
     def __init__(self, use: SharedUse) -> None:
-        super().__init__(f"other runs of {use.who!r} have called under the same limit meanwhile")
+        super().__init__(f"what was left for {use.cmd} of a limit that runs share is used up")
         self.use = use
 
 
@@ -183,8 +190,9 @@ class Batch(NamedTuple):
     """What one transition writes, in one transaction.
 
     `consumed` messages leave the inbox; `keys` are bound to their arguments (KeyConflict if one is bound to others);
-    `uses` of shared limits are counted (LimitConflict if others have used other than they say); with `release` the
-    lease is given up; with `repin` (definition, source) the run executes that program from now on.
+    `uses` of shared limits are counted, once for a call, a counter and a group (LimitConflict if one does not fit any
+    more; those of one call stand together); with `release` the lease is given up; with `repin` (definition, source) the
+    run executes that program from now on.
     """
 
     drafts: Sequence[Draft]
@@ -321,9 +329,9 @@ class Store(Protocol):
         """The digest of the arguments that a declared key was first used with."""
         ...
 
-    def shared_use(self, run_id: str, who: str, counter: str, group: str, since_ms: int) -> tuple[int, Decimal]:
-        """What other runs than this one, which need not exist yet, have used of a shared limit after `since_ms`: calls
-        and total."""
+    def shared_use(self, who: str, counter: str, group: str, since_ms: int) -> tuple[int, Decimal]:
+        """What all runs have used of a shared limit after `since_ms`: calls and total. The times of one counter do not
+        go back: a call that is counted after another one has its time at least."""
         ...
 
     def take_slot(self, tool: str, rates: Sequence[tuple[int, int]], now_ms: int, holder: str) -> int:

@@ -125,10 +125,10 @@ WORDS: dict[str, Callable[[Body], str]] = {
         f"⊘ denied {b.get('tool')}({args_text(b)}): {plain((b.get('decision') or {}).get('reason', ''))}"
     ),
     "counted": lambda b: (
-        "other runs of the principal have used "
+        "all runs of the principal have used "
         + "; ".join(
             f"{calls} call{'' if calls == 1 else 's'}{f', {total} in all' if total != '0' else ''}"
-            for *_, calls, total in b.get("others", [])
+            for *_, calls, total in b.get("used", [])
         )
     ),
     "fact": lambda b: f"fact {b.get('name')}: {plain(b['result'] if 'result' in b else b.get('error'))}",

@@ -32,6 +32,7 @@ from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.records import key_refused
 from jamjet_dsl.ports import Draft, KeyUse, SharedUse, Standing
 from jamjet_dsl.store.chain import args_digest
+from jamjet_dsl.store.limits import added
 
 MAX_TURNS = 10_000
 """Decisions in one transition. The kernel parks a program that turns without doing anything long before."""
@@ -45,15 +46,18 @@ class Chance(Protocol):
     def between(self, low: int, high: int) -> int: ...
 
 
-class Others(Protocol):
-    """What other runs of a principal have used of a limit that they share: calls and total."""
+class Used(Protocol):
+    """What all runs of a principal have used of a limit that they share, as far as it is written: calls and total."""
 
-    def __call__(self, run_id: str, who: str, share: Share) -> tuple[int, Decimal]: ...
+    def __call__(self, who: str, share: Share) -> tuple[int, Decimal]: ...
 
 
-def nobody_else(run_id: str, who: str, share: Share) -> tuple[int, Decimal]:
-    """Where there are no other runs."""
-    return 0, Decimal(0)
+def used_in(uses: Iterable[SharedUse], who: str, share: Share) -> tuple[int, Decimal]:
+    """What the uses of one run add to a limit that runs share: calls and total. Where two limits count the same, a call
+    was used once."""
+    known = (who, share.counter, share.group)
+    found = {use.cmd: use.amount for use in uses if use[:3] == known and use.at_ms > share.since_ms}
+    return len(found), added(found.values())
 
 
 class Happened(NamedTuple):
@@ -89,19 +93,19 @@ def advance(
     now_ms: int,
     chance: Chance,
     key_digest: Callable[[KeyUse], bytes | None],
+    used: Used,
     only_apply: bool = False,
     begin: bool = True,
-    others: Others = nobody_else,
 ) -> Transition:
     """Apply what happened and decide until nothing but effects and waiting is left.
 
-    `key_digest` gives the digest of the arguments that a declared key was first used with, in any run, `others` what
-    other runs have used of shared limits; a fork whose calls are off shares none, since it uses nothing. With
-    `only_apply` nothing is decided: an engine that is closing keeps an outcome and leaves the rest to whoever resumes.
-    Without `begin` no intent is written: the next transition decides again about the effects.
+    `key_digest` gives the digest of the arguments that a declared key was first used with, in any run, `used` what all
+    runs have used of a limit that they share. With `only_apply` nothing is decided: an engine that is closing keeps an
+    outcome and leaves the rest to whoever resumes. Without `begin` no intent is written: the next transition decides
+    again about the effects.
     """
     step = Transition(state)
-    elsewhere = _Elsewhere(step, key_digest, nobody_else if _is_dry(state) else others)
+    elsewhere = _Elsewhere(step, key_digest, used)
 
     folded = kernel_draft.Draft(state)
 
@@ -179,18 +183,13 @@ def _begins(command: Command) -> bool:
     return isinstance(command, Count) or (isinstance(command, Call | Think) and command.intent is not None)
 
 
-def _is_dry(state: RunState) -> bool:
-    """Whether it is a fork whose calls are off."""
-    return state.origin is not None and not state.origin["live"]
-
-
 class _Elsewhere:
     """What a transition asks the rest of the database, and leaves there."""
 
-    def __init__(self, step: Transition, key_digest: Callable[[KeyUse], bytes | None], others: Others) -> None:
+    def __init__(self, step: Transition, key_digest: Callable[[KeyUse], bytes | None], used: Used) -> None:
         self._step = step
         self._key_digest = key_digest
-        self._others = others
+        self._used = used
         self._counted: tuple[Count, list[tuple[int, Decimal]]] | None = None
 
     def takes_key(self, command: Call | Think) -> bool:
@@ -206,23 +205,33 @@ class _Elsewhere:
         return True
 
     def asked(self, count: Count) -> dict[str, Any]:
-        """What others have used of shared limits, as the body of an event."""
-        state = self._step.state
-        found = [self._others(state.run_id, state.principal["id"], share) for share in count.shares]
+        """What was used of shared limits, as the body of an event."""
+        found = [self._used_of(share) for share in count.shares]
         self._counted = count, found
         told = zip(count.shares, found, strict=True)
-        others = [[share.home, share.rule, calls, str(total)] for share, (calls, total) in told]
-        return {"cmd": count.id, "others": others}
+        return {
+            "cmd": count.id,
+            "used": [[share.home, share.rule, calls, str(total)] for share, (calls, total) in told],
+        }
+
+    def _used_of(self, share: Share) -> tuple[int, Decimal]:
+        """What is written, and what this transition is about to write."""
+        who = self._step.state.principal["id"]
+        calls, total = self._used(who, share)
+        more, sum_ = used_in(self._step.uses, who, share)
+        return calls + more, added((total, sum_))
 
     def counts(self, command: Call | Think) -> None:
-        """A call begins: it is counted under the limits that were asked about before it."""
+        """A call begins: it is counted under the limits that were asked about before it. What has no room, and is made
+        in spite of that, is made however much others use meanwhile."""
         state = self._step.state
-        if self._counted is None or self._counted[0].id != command.id or _is_dry(state):
+        if self._counted is None or self._counted[0].id != command.id:
             return
-        for share, (calls, total) in zip(self._counted[0].shares, self._counted[1], strict=True):
+        for share, known in zip(self._counted[0].shares, self._counted[1], strict=True):
             limit = (state.principal["id"], share.counter, share.group, share.since_ms)
-            use = SharedUse(*limit, state.now_ms, command.id, Decimal(share.amount), calls, total)
-            self._step.uses.append(use)
+            most = None if share.most_total is None else Decimal(share.most_total)
+            use = SharedUse(*limit, state.now_ms, command.id, Decimal(share.amount), share.most_calls, most)
+            self._step.uses.append(use if use.fits(*known) else use._replace(most_calls=None, most_total=None))
 
 
 def standing(step: Transition) -> Standing:

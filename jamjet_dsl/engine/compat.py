@@ -27,6 +27,7 @@ from jamjet_dsl.engine.sight import redacted_paths
 from jamjet_dsl.kernel import monitors
 from jamjet_dsl.kernel.actions import enter_ask
 from jamjet_dsl.kernel.budget import used_at
+from jamjet_dsl.kernel.docket import counter_of
 from jamjet_dsl.kernel.fold import TIME_TIMER
 from jamjet_dsl.kernel.ids import action_id, timer_id
 from jamjet_dsl.kernel.model import Ask, Frame, Json, Question, RunState
@@ -380,12 +381,20 @@ def _rules(old: Plan, new: Plan) -> dict[int, int]:
     return found
 
 
+def _shared(plan: Plan) -> set[str]:
+    """The limits that all runs of a principal share."""
+    return {counter_of(plan.agent.name, rule.limit) for rule in plan.agent.rules or () if rule.limit is not None} - {""}
+
+
 def _unknown(old: Plan, new: Plan, counted: dict[str, Json]) -> Iterator[str]:
     """Questions of the new policy about calls that were made while nobody counted them like that."""
     kept = set(_rules(old, new).values())
+    shared = _shared(old)
     made = [tool for tool in new.defn.tools if monitors.calls(counted, tool)]
     for number, rule in enumerate(new.agent.rules or ()):
         if rule.kind == "limit" and number not in kept and rule.limit is not None:
+            if counter_of(new.agent.name, rule.limit) in shared:
+                continue  # The database has counted them, whatever the bound and the window were.
             for tool in made:
                 if _holds(new, rule.limit.tools, tool):
                     yield f"a new `limit` counts calls of `{tool}`, and the run has made some that were not counted"

@@ -348,9 +348,9 @@ class Driver:
             accepted = bool(move.happened) and move.message is not None and self._world.drives
             begin = decided and (accepted or not self.holds)
             decided = decided or (not self._stopping and any(kind == "fired" for kind, _ in move.happened))
-            known, others = self.journal.key_digest, self.journal.others
+            known, used = self.journal.key_digest, self.journal.used
             step = advance(
-                self.program, self.state, move.happened, now, self._world.chance, known, not decided, begin, others
+                self.program, self.state, move.happened, now, self._world.chance, known, used, not decided, begin
             )
         rest = move.rest or (decided and begin and not step.effects and self._can_rest(step, now))
         release = rest or (step.ended and not self._flights)

@@ -28,7 +28,7 @@ from jamjet_dsl.engine.commits import Commits
 from jamjet_dsl.engine.driver import Driver, as_event, at_rest
 from jamjet_dsl.engine.flights import MOST_EFFECTS, MOST_THREADS, Places
 from jamjet_dsl.engine.handle import Run
-from jamjet_dsl.engine.journal import LEASE_MS, Journal, batch_of, keys_of, others_of
+from jamjet_dsl.engine.journal import LEASE_MS, Journal, batch_of, keys_of, used_of
 from jamjet_dsl.engine.keeper import MOST_RUNS, Keeper
 from jamjet_dsl.engine.loading import load_since, load_state, load_veil
 from jamjet_dsl.engine.owner import is_dead, this_owner
@@ -213,7 +213,7 @@ class Engine:
         )
         first = [Happened(kind, {**body, "source": place.source})]
         veil = load_veil(self.store, bound.program, run_id, new=True)
-        known, others = keys_of(veil, self.store), others_of(veil, self.store)
+        known, used = keys_of(veil, self.store), used_of(veil, self.store)
         drive = drive and self.drives
         here = drive and self._keeper.room > 0
         if here:
@@ -221,7 +221,7 @@ class Engine:
             self._watching.begin()
         while True:
             now = self.clock.now_ms()
-            step = advance(bound.program, initial(run_id), first, now, self.chance, known, begin=here, others=others)
+            step = advance(bound.program, initial(run_id), first, now, self.chance, known, used, begin=here)
             # What has nothing to do for now is nobody's from the beginning.
             driven = here and not at_rest(step, now)
             batch = batch_of(veil, step, release=not driven)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from decimal import Decimal
 
-from jamjet_dsl.engine.advance import Others, Transition, standing
+from jamjet_dsl.engine.advance import Transition, Used, standing
 from jamjet_dsl.engine.veil import Veil
 from jamjet_dsl.kernel.machine import apply
 from jamjet_dsl.kernel.model import Event, Share
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.state_json import FORMAT, encode
-from jamjet_dsl.ports import Batch, Draft, KeyUse, Lease, Message, Snapshot, Store
+from jamjet_dsl.ports import Batch, Draft, KeyUse, Lease, Message, SharedUse, Snapshot, Store
 
 LEASE_MS = 15_000
 """How long a lease lasts: a process that is stopped longer may find its runs taken over."""
@@ -33,13 +33,12 @@ def batch_of(
     """What a transition writes."""
     stands = standing(step)
     if veil is None:
-        return Batch(step.drafts, stands, consumed, step.keys, (), snapshot, release, uses=step.uses)
+        return Batch(step.drafts, stands, consumed, step.keys, (), snapshot, release, uses=_named(None, step.uses))
     _learn(veil, step)
     hidden = [veil.hide(draft) for draft in step.drafts]
     stands = replace(stands, waiting_for=tuple(veil.hide_value(wait) for wait in stands.waiting_for))
     keys = [veil.key_use(use) for use in step.keys]
-    uses = [use._replace(who=veil.key_name(use.who), group=veil.key_name(use.group)) for use in step.uses]
-    return Batch(hidden, stands, consumed, keys, tuple(veil.unsaved), snapshot, release, uses=uses)
+    return Batch(hidden, stands, consumed, keys, tuple(veil.unsaved), snapshot, release, uses=_named(veil, step.uses))
 
 
 def _learn(veil: Veil, step: Transition) -> None:
@@ -64,16 +63,31 @@ def keys_of(veil: Veil | None, store: Store) -> Callable[[KeyUse], bytes | None]
     return known
 
 
-def others_of(veil: Veil | None, store: Store) -> Others:
-    """Where to ask what other runs have used of a limit that they share."""
+def used_of(veil: Veil | None, store: Store) -> Used:
+    """Where to ask what all runs have used of a limit that they share."""
 
-    def others(run_id: str, who: str, share: Share) -> tuple[int, Decimal]:
-        group = share.group
-        if veil is not None:
-            who, group = veil.key_name(who), veil.key_name(group)
-        return store.shared_use(run_id, who, share.counter, group, share.since_ms)
+    def used(who: str, share: Share) -> tuple[int, Decimal]:
+        return store.shared_use(_whose(who), share.counter, _group(veil, share.group), share.since_ms)
 
-    return others
+    return used
+
+
+def _named(veil: Veil | None, uses: Iterable[SharedUse]) -> list[SharedUse]:
+    """Uses of shared limits as they are kept."""
+    return [use._replace(who=_whose(use.who), group=_group(veil, use.group)) for use in uses]
+
+
+def _whose(who: str) -> str:
+    """The name under which is kept what somebody has used: always the same, whatever the run at hand has to hide. A run
+    that could be counted under another name could get around a limit."""
+    return hashlib.sha256(b"jam principal\n" + who.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _group(veil: Veil | None, group: str) -> str:
+    """The name under which is kept what a limit counts something for. Of a program with secrets nobody can guess its
+    values without the key."""
+    digest = hashlib.sha256(b"jam group\n" + group.encode("utf-8", "surrogatepass")).digest()
+    return (digest if veil is None else veil.kept_digest(digest)).hex()[:32]
 
 
 def hide_state(veil: Veil | None, data: bytes) -> bytes:
@@ -98,7 +112,7 @@ class Journal:
     ) -> None:
         self.released = False
         self.key_digest = keys_of(veil, store)
-        self.others = others_of(veil, store)
+        self.used = used_of(veil, store)
         self.lease = lease
         self._store = store
         self._program = program

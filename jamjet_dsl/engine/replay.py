@@ -264,8 +264,8 @@ class Walk:
                     return
                 case Count() if not begun:
                     begun = True
-                    others = [[share.home, share.rule] for share in command.shares]
-                    yield Said("counted", {"cmd": command.id, "others": others})
+                    used = [[share.home, share.rule] for share in command.shares]
+                    yield Said("counted", {"cmd": command.id, "used": used})
                 case Call() | Think() if command.intent is not None and not begun:
                     begun = True
                     yield Said("intent", command.intent)
@@ -425,15 +425,15 @@ _SPREAD = "\x00spread_ms"
 
 
 def _counted(body: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The expected body with what the journal says that other runs had used: nobody can look that up any more."""
-    others = given.get("others")
-    if not isinstance(others, list) or not all(_is_use(item) for item in others):
+    """The expected body with what the journal says that all runs had used: nobody can look that up any more."""
+    used = given.get("used")
+    if not isinstance(used, list) or not all(_is_use(item) for item in used):
         return body
-    return {**body, "others": others} if same([item[:2] for item in others], body["others"]) else body
+    return {**body, "used": used} if same([item[:2] for item in used], body["used"]) else body
 
 
 def _is_use(item: Any) -> bool:
-    """Whether it is [home, rule, calls, total], as others can have used a limit."""
+    """Whether it is [home, rule, calls, total], as a limit can have been used."""
     if not isinstance(item, list) or len(item) != 4 or type(item[2]) is not int or not isinstance(item[3], str):
         return False
     return item[2] >= 0 and bool(_AMOUNT.fullmatch(item[3]))

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Protocol
 
 from jamjet_dsl.diagnostics.errors import JamError
-from jamjet_dsl.engine.advance import Happened, Transition, advance
+from jamjet_dsl.engine.advance import Happened, Transition, advance, used_in
 from jamjet_dsl.engine.chance import SeededChance
 from jamjet_dsl.kernel import inputs
 from jamjet_dsl.kernel.machine import due, initial, next_wake
-from jamjet_dsl.kernel.model import Call, Question, RunState, Think
+from jamjet_dsl.kernel.model import Call, Question, RunState, Share, Think
 from jamjet_dsl.kernel.monitors import group_key
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.values import from_journal
-from jamjet_dsl.ports import Draft, KeyUse
+from jamjet_dsl.ports import Draft, KeyUse, SharedUse
 
 START_MS = 1_700_000_000_000
 MAX_TRANSITIONS = 100_000
@@ -76,6 +77,7 @@ class Simulation:
     _silent: set[str] = field(default_factory=set)
     _people: int = 0
     _keys: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    _uses: list[SharedUse] = field(default_factory=list)
     _chance: SeededChance = field(init=False)
 
     def __post_init__(self) -> None:
@@ -93,11 +95,15 @@ class Simulation:
     def _known(self, use: KeyUse) -> bytes | None:
         return self._keys.get((use.tool, use.key))
 
+    def _used(self, who: str, share: Share) -> tuple[int, Decimal]:
+        return used_in(self._uses, who, share)
+
     def _happen(self, *events: tuple[str, dict[str, Any]]) -> Transition:
         happened = [Happened(*event) for event in events]
-        step = advance(self.program, self.state, happened, self.now_ms, self._chance, self._known)
+        step = advance(self.program, self.state, happened, self.now_ms, self._chance, self._known, self._used)
         self.state = step.state
         self.journal += step.drafts
+        self._uses += step.uses
         for use in step.keys:
             self._keys[use.tool, use.key] = use.args_digest
         for draft in step.drafts:

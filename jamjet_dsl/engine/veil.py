@@ -235,7 +235,7 @@ class Veil:
     def key_use(self, use: KeyUse) -> KeyUse:
         """How a declared key is kept in the table of keys. It must be found again from every other run, so it is no
         salted commitment: with secrets it is a keyed hash, and so is that of the arguments."""
-        return KeyUse(use.tool, self.key_name(use.key), self.args_digest(use.args_digest))
+        return KeyUse(use.tool, self.key_name(use.key), self.kept_digest(use.args_digest))
 
     def key_name(self, key: str) -> str:
         """The text under which a declared key is kept."""
@@ -244,8 +244,8 @@ class Veil:
         data = key.encode("utf-8", "surrogatepass")
         return f"‹key {self._pseudonym(data).hex()}›"
 
-    def args_digest(self, digest: bytes) -> bytes:
-        """The digest of arguments as it is kept beside a key."""
+    def kept_digest(self, digest: bytes) -> bytes:
+        """A digest of values as it is kept where other runs have to find it again."""
         return self._pseudonym(digest) if self.sight.has_secrets and self._vault is not None else digest
 
     def _pseudonym(self, data: bytes) -> bytes:

@@ -305,8 +305,8 @@ def decided(
 
 
 def counting(state: RunState, cmd: str, decision: rules.Decision) -> Count | None:
-    """Whether it has to be found out first what other runs have used of what the call counts under: the last thing
-    before it is decided for good, since others go on meanwhile."""
+    """Whether it has to be found out first what all runs have used of what the call counts under: the last thing before
+    it is decided for good, since others go on meanwhile."""
     if not decision.shared or (state.counted is not None and state.counted["cmd"] == cmd):
         return None
     return Count(cmd, decision.shared)

@@ -44,7 +44,7 @@ def fold_into(program: Program, draft: Draft, seq: int, at_ms: int, kind: str, b
     if at_ms > new.now_ms:
         _pass_time(draft, at_ms, kind, body)
     if new.counted is not None:
-        new.counted = None  # Others go on: what they had used is known for one decision only.
+        new.counted = None  # Other runs go on: what was used is known for one decision only.
     _FOLDS[kind](program, draft, body)
     if new.frames:
         _settle_down(program, draft)

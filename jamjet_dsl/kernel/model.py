@@ -40,7 +40,7 @@ Journal bodies are JSON in the journal form of `kernel.values` (exact and self-d
 | received | name, payload, id, by? | an event from outside was queued |
 | consumed | name, id, frame | the oldest queued one of that name was taken |
 | emitted | message, args, cmd | the run said something |
-| counted | cmd, others | what other runs of the principal had used of limits that they share, before a decision |
+| counted | cmd, used | what all runs of the principal had used of limits that they share, before a decision |
 | denied | cmd, tool, args, decision | policy refused a call |
 | in_doubt | cmd, why | a call may or may not have happened |
 | probed | cmd, happened or null, result?, usage | what `confirm` told |
@@ -210,7 +210,8 @@ class Await:
 class Share(NamedTuple):
     """What a call would use of a limit that all runs of a principal share: rule `rule` of the agent at `home`. The
     `counter` names the limit in every version of a program that has it, `group` what it is counted for, `amount` (exact
-    decimal text) what a total adds up. `since_ms`: what was used later counts; -1 without a window."""
+    decimal text) what a total adds up. `since_ms`: what was used later counts; -1 without a window. `most_calls` and
+    `most_total` (exact decimal text) are what may have been used before for the limit to have room; None: whatever."""
 
     home: str
     rule: int
@@ -218,12 +219,14 @@ class Share(NamedTuple):
     group: str
     amount: str
     since_ms: int
+    most_calls: int | None
+    most_total: str | None
 
 
 @dataclass(slots=True)
 class Count:
-    """Find out what other runs have used of shared limits, before the call `id` is decided for good. The engine appends
-    `counted` with [home, rule, calls, total] for each share."""
+    """Find out what all runs, this one too, have used of shared limits, before the call `id` is decided for good. The
+    engine appends `counted` with [home, rule, calls, total] for each share."""
 
     id: str
     shares: tuple[Share, ...]
@@ -421,7 +424,7 @@ class RunState:
     facts: dict[str, dict[str, Json]] = field(default_factory=dict)
     """Reads the engine made for decisions, by name and arguments, with their time."""
     counted: dict[str, Json] | None = None
-    """What other runs have used of shared limits: cmd, others. Known for the next event only, since it may change."""
+    """What all runs have used of shared limits: cmd, used. Known for the next event only, since it may change."""
     overruns: list[dict[str, Json]] = field(default_factory=list)
     """Usage above a reservation, to be journaled."""
     cancelling: dict[str, Json] | None = None

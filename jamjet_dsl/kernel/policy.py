@@ -37,16 +37,17 @@ class Ledger:
     several threads at once."""
 
     def __init__(self) -> None:
-        self._uses: dict[tuple[str, str, str], list[tuple[Fence, int, Decimal]]] = {}
+        self._uses: dict[tuple[str, str, str], list[tuple[int, Decimal]]] = {}
 
-    def add(self, fence: Fence, who: str, share: Share, at_ms: int) -> None:
-        """A call was made that counts there."""
-        self._uses.setdefault((who, share.counter, share.group), []).append((fence, at_ms, Decimal(share.amount)))
+    def add(self, who: str, shares: Iterable[Share], at_ms: int) -> None:
+        """A call was made that counts there: once, where two limits count the same."""
+        for (counter, group), amount in {(share.counter, share.group): share.amount for share in shares}.items():
+            self._uses.setdefault((who, counter, group), []).append((at_ms, Decimal(amount)))
 
-    def others(self, fence: Fence, who: str, share: Share, now_ms: int) -> tuple[int, Decimal]:
-        """What others than this fence have used until now: calls and total."""
+    def used(self, who: str, share: Share, now_ms: int) -> tuple[int, Decimal]:
+        """What was used until now: calls and total."""
         uses = self._uses.get((who, share.counter, share.group), ())
-        found = [amount for by, at_ms, amount in uses if by is not fence and share.since_ms < at_ms <= now_ms]
+        found = [amount for at_ms, amount in uses if share.since_ms < at_ms <= now_ms]
         return len(found), sum(found, Decimal(0))
 
 
@@ -156,8 +157,7 @@ class Fence:
                 assert limit is not None
                 monitors.limit_take(draft, "", index, limit, group, size)
             self._last = None
-            for share in shared:
-                self._ledger.add(self, self._state.principal["id"], share, self._state.now_ms)
+            self._ledger.add(self._state.principal["id"], shared, self._state.now_ms)
         monitors.count(self.program, draft, "", "attempted", tool, values)
         monitors.count(self.program, draft, "", "succeeded" if ok else "failed", tool, values)
         if ok:
@@ -173,12 +173,13 @@ class Fence:
         return rules.limits_of(self.program, self._state, "", scope, tool)
 
     def _counted(self, decision: Decision) -> dict[str, Any]:
-        """What other fences with the same ledger have used of shared limits, as `counted` would say it."""
-        who, now_ms, others = self._state.principal["id"], self._state.now_ms, []
+        """What was used of shared limits, as `counted` would say it."""
+        who, now_ms = self._state.principal["id"], self._state.now_ms
+        used = []
         for share in decision.shared:
-            calls, total = self._ledger.others(self, who, share, now_ms)
-            others.append([share.home, share.rule, calls, str(total)])
-        return {"cmd": "#1.1", "others": others}
+            calls, total = self._ledger.used(who, share, now_ms)
+            used.append([share.home, share.rule, calls, str(total)])
+        return {"cmd": "#1.1", "used": used}
 
     def _arguments(self, tool: str, args: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         if tool not in self.program.defn.tools:

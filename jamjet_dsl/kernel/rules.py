@@ -106,7 +106,7 @@ def decide(
             if isinstance(facts, Missing):
                 return facts
             inner, shown = inner.nested(facts[0]), facts[1]
-        judge = _Judge(docket, program.defn.tools[tool].effect, state, home, inner, tool, others_of(state, home, cmd))
+        judge = _Judge(docket, program.defn.tools[tool].effect, state, home, inner, tool, used_of(state, home, cmd))
         for rule in docket.rules:
             judge.rule(rule)
         if not undoing:
@@ -117,13 +117,18 @@ def decide(
     return _with_grants(decision, state, home, grants, offered)
 
 
-def others_of(state: RunState, home: str, cmd: str) -> dict[int, tuple[int, Decimal]] | None:
-    """What other runs had used of the shared limits of the agent at `home` just before this decision, by rule: calls
-    and total. None where that has not been found out."""
+def used_of(state: RunState, home: str, cmd: str) -> dict[int, tuple[int, Decimal]]:
+    """What all runs had used of the shared limits of the agent at `home` just before this decision, by rule: calls and
+    total. Empty where that has not been found out."""
     counted = state.counted
     if counted is None or counted["cmd"] != cmd:
-        return None
-    return {rule: (calls, Decimal(total)) for at, rule, calls, total in counted["others"] if at == home}
+        return {}
+    return {rule: (calls, Decimal(total)) for at, rule, calls, total in counted["used"] if at == home}
+
+
+def is_dry(state: RunState) -> bool:
+    """Whether it is a fork whose calls are off: what it counts, it counts alone."""
+    return state.origin is not None and not state.origin["live"]
 
 
 def looked_up(plan: Plan, tool: str) -> tuple[Docket, Decision | None]:
@@ -225,12 +230,13 @@ class _Judge(Verdicts):
         home: str,
         scope: Scope,
         tool: str,
-        others: Mapping[int, tuple[int, Decimal]] | None = None,
+        used: Mapping[int, tuple[int, Decimal]] | None = None,
     ) -> None:
         super().__init__(tool, effect)
         self.docket = docket
         self.home = home
-        self.others = others or {}
+        self.used = used or {}
+        self.dry = is_dry(state)
         self.now_ms = state.now_ms
         self.monitors = monitors_at(state, home)
         self.scope = scope
@@ -307,41 +313,46 @@ class _Judge(Verdicts):
         try:
             group = monitors.group_key([value(self.scope) for value in ready.per]) if ready.per else _NO_GROUP
             since = None if limit.window_ms is None else self.now_ms - limit.window_ms
-            calls, total = monitors.limit_used(self.monitors, index, group, since, limit.turn)
-            more, sum_ = self.others.get(index, _NOBODY)
-            size = self._sized(ready, total, sum_)
-            if limit.count is not None and calls + more + 1 > limit.count:
-                whose = f", {more} of them by other runs of the principal" if more else ""
+            shared = bool(ready.counter) and not self.dry
+            if shared:
+                calls, total = self.used.get(index, _UNUSED)
+            else:
+                calls, total = monitors.limit_used(self.monitors, index, group, since, limit.turn)
+            size, most = self._sized(ready, total)
+            if limit.count is not None and calls + 1 > limit.count:
+                whose = " by all runs of the principal" if ready.counter else ""
                 self.denials.append((index, f"all {limit.count} calls of `{self.tool}` are used up{whose}"))
             self.limits.append((index, group, str(size)))
-            if ready.counter:
-                self.shared.append(
-                    Share(self.home, index, ready.counter, group, str(size), -1 if since is None else since)
-                )
+            if shared:
+                room = None if limit.count is None else limit.count - 1, None if most is None else str(most)
+                start = -1 if since is None else since
+                self.shared.append(Share(self.home, index, ready.counter, group, str(size), start, *room))
         except EvalError as error:
             self.denials.append((index, f"the limit has no value: {error.message}"))
 
-    def _sized(self, ready: ReadyLimit, total: Decimal, others: Decimal) -> Decimal:
-        """What the call adds to a total; 0 where there is none, or where it cannot be counted. Such a call is denied,
-        and gives nothing back if it was made all the same. Raises EvalError."""
+    def _sized(self, ready: ReadyLimit, total: Decimal) -> tuple[Decimal, Decimal | None]:
+        """What the call adds to a total, and what may have been used before for it to have room; 0 and None where there
+        is no total, or where the call cannot be counted. Such a call is denied, and gives nothing back if it was made
+        all the same. Raises EvalError."""
         if ready.amount is None or ready.bound is None:
-            return _NOTHING
+            return _UNSIZED
         value, bound = ready.amount(self.scope), ready.bound(self.scope)
-        size = _number(value)
+        size, most = _number(value), _number(bound)
         if size < 0:
             self.denials.append((ready.number, "the amount is below zero, which no limit can count"))
-            return _NOTHING
+            return _UNSIZED
         if isinstance(value, Money) and isinstance(bound, Money) and value.currency != bound.currency:
             self.denials.append((ready.number, f"{value} and {bound} are of different currencies"))
-            return _NOTHING
-        if total + others + size > _number(bound):
-            whose = f", of which other runs of the principal have used {others}" if others else ""
+            return _UNSIZED
+        if total + size > most:
+            whose = f", of which all runs of the principal have used {total}" if ready.counter else ""
             self.denials.append((ready.number, f"{value} is more than what is left of {bound}{whose}"))
-        return size
+        return size, most - size
 
 
 _NOTHING = Decimal(0)
-_NOBODY = (0, _NOTHING)
+_UNUSED = (0, _NOTHING)
+_UNSIZED = (_NOTHING, None)
 _NO_GROUP = monitors.group_key([])
 _SAYS: dict[str, Callable[[_Judge, Ready], None]] = {
     "allow": _Judge._allow,

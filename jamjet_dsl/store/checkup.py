@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.kernel.model import Event
 from jamjet_dsl.ports import KeyConflict, KeyUse, Standing
-from jamjet_dsl.store import rows
+from jamjet_dsl.store import limits, rows
 from jamjet_dsl.store.chain import key_use
 from jamjet_dsl.store.checks import row_sum
 from jamjet_dsl.store.reading import events_of
@@ -88,7 +88,7 @@ def _of_run(access: Access, run_id: str) -> Iterator[str]:
     yield from _sums(access, run_id)
 
 
-SHARED = "SELECT who, counter, grp, at_ms, run, cmd, amount, sum FROM shared WHERE run = ?"
+SHARED = f"SELECT {limits.COLUMNS} FROM shared WHERE run = ?"
 COUNTED = "SELECT 1 FROM shared WHERE run = (SELECT run FROM runs WHERE run_id = ?) AND cmd = ?"
 
 

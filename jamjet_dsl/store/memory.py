@@ -7,7 +7,9 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, TypeAlias
 
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.kernel.model import ENDED, Event
@@ -26,11 +28,13 @@ from jamjet_dsl.ports import (
     Pruned,
     QuestionRow,
     RunSummary,
+    SharedUse,
     Snapshot,
     Standing,
     Written,
 )
 from jamjet_dsl.store.chain import GENESIS, PRUNED_ID, check_run_id, decode, encode, next_slot, seal, sealed_events
+from jamjet_dsl.store.limits import added
 
 
 @dataclass(slots=True)
@@ -46,6 +50,15 @@ class _Run:
     erasable: list[Erasable] = field(default_factory=list)
 
 
+_Counter: TypeAlias = dict[tuple[str, str], tuple[int, Decimal]]
+"""The calls that count under a shared limit, in order: by run and action, when, and what they add to a total."""
+
+
+def _used(counter: _Counter, since_ms: int) -> tuple[int, Decimal]:
+    found = [amount for at_ms, amount in counter.values() if at_ms > since_ms]
+    return len(found), added(found)
+
+
 class MemoryStore:
     """See `ports.Store`. Bodies are copied through JSON, so nobody shares what is stored."""
 
@@ -58,7 +71,7 @@ class MemoryStore:
         self._runs: dict[str, _Run] = {}
         self._owners: dict[str, int] = {}
         self._keys: dict[tuple[str, str], bytes] = {}
-        self._shared: dict[tuple[str, str, str], dict[tuple[str, str], tuple[int, Decimal]]] = {}
+        self._shared: dict[tuple[str, str, str], _Counter] = {}
         self._questions: dict[str, QuestionRow] = {}
         self._slots: dict[str, list[tuple[int, str]]] = {}
         self._gone: set[tuple[str, str]] = set()
@@ -134,11 +147,10 @@ class MemoryStore:
         sealed = seal(run_id, len(run.events), prev_hash, batch.drafts)
         events = sealed_events(run_id, prev_hash, sealed)
         self._check(run, batch, events)
+        counted = self._counted(run_id, batch.uses)
         self._changes += 1
         self._keys.update({(use.tool, use.key): use.args_digest for use in batch.keys})
-        for shared in batch.uses:
-            counted = self._shared.setdefault((shared.who, shared.counter, shared.group), {})
-            counted.setdefault((run_id, shared.cmd), (shared.at_ms, shared.amount))
+        self._shared.update(counted)
         run.inbox = [m for m in run.inbox if m.id not in batch.consumed]
         self._log += [run_id] * len(events)
         run.events += events
@@ -159,10 +171,6 @@ class MemoryStore:
         for use in batch.keys:
             if bound.setdefault((use.tool, use.key), use.args_digest) != use.args_digest:
                 raise KeyConflict(use)
-        for shared in batch.uses:
-            found = self.shared_use(run.summary.run_id, shared.who, shared.counter, shared.group, shared.since_ms)
-            if found != (shared.calls, shared.total):
-                raise LimitConflict(shared)
         if len(set(batch.consumed)) != len(batch.consumed) or set(batch.consumed) - {m.id for m in run.inbox}:
             raise JamError("JAMR206", "a message was taken by another process")
         new = [event.body["question"] for event in events if event.kind == "asked"]
@@ -230,11 +238,23 @@ class MemoryStore:
     def key_digest(self, tool: str, key: str) -> bytes | None:
         return self._keys.get((tool, key))
 
-    def shared_use(self, run_id: str, who: str, counter: str, group: str, since_ms: int) -> tuple[int, Decimal]:
+    def shared_use(self, who: str, counter: str, group: str, since_ms: int) -> tuple[int, Decimal]:
         with self._lock:
-            counted = self._shared.get((who, counter, group), {})
-            found = [amount for (by, _), (at_ms, amount) in counted.items() if by != run_id and at_ms > since_ms]
-        return len(found), sum(found, Decimal(0))
+            return _used(self._shared.get((who, counter, group), {}), since_ms)
+
+    def _counted(self, run_id: str, uses: Sequence[SharedUse]) -> dict[tuple[str, str, str], _Counter]:
+        """The counters of these uses with them. Raises LimitConflict."""
+        found = {use[:3]: dict(self._shared.get(use[:3], {})) for use in uses}
+        for cmd, of_call in groupby(uses, attrgetter("cmd")):
+            asked = list(of_call)
+            for use in asked:
+                if not use.fits(*_used(found[use[:3]], use.since_ms)):
+                    raise LimitConflict(use)
+            for use in asked:
+                counter = found[use[:3]]
+                latest = next(reversed(counter.values()))[0] if counter else use.at_ms
+                counter.setdefault((run_id, cmd), (max(use.at_ms, latest), use.amount))
+        return found
 
     def history(self, run_id: str, after: int = 0) -> Iterator[Event]:
         yield from self._run(run_id).events[after:]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from decimal import Decimal
 from typing import Any, NamedTuple
 from zlib import crc32
 
 from jamjet_dsl.diagnostics.errors import JamError
-from jamjet_dsl.ports import Batch, Erasable, KeyConflict, KeyUse, Lease, LimitConflict, Outdated, SharedUse, Standing
+from jamjet_dsl.ports import Batch, Erasable, KeyConflict, KeyUse, Lease, Outdated, Standing
+from jamjet_dsl.store import limits
 from jamjet_dsl.store.chain import GENESIS, PRUNED_ID, Sealed, check_run_id, dumps, seal
 from jamjet_dsl.store.checks import damaged, row_sum
 
@@ -306,8 +306,8 @@ def _write_batch(db: sqlite3.Connection, head: Head | None, after: Head, batch: 
     run, drafts = after.place.run, batch.drafts
     for use in batch.keys:
         bind_key(db, use, run)
-    for shared in batch.uses:
-        count_use(db, shared, run)
+    if batch.uses:
+        limits.count(db, run, batch.uses)
     keep_apart(db, run, batch.erasable, after.updated_ms)
     for message in batch.consumed:
         if db.execute("DELETE FROM inbox WHERE id = ? AND run = ?", (message, run)).rowcount != 1:
@@ -345,28 +345,6 @@ def key_digest(row: tuple[Any, ...] | None) -> bytes | None:
     if row_sum(*row[:4]) != row[4]:
         damaged(f"the key {row[1]!r}", REBUILD)
     return bytes(row[3])
-
-
-def count_use(db: sqlite3.Connection, use: SharedUse, run: int) -> None:
-    """Count a call under a limit that runs share. Raises LimitConflict if others have used other than was known."""
-    if used(db.execute(USED, (use.who, use.counter, use.group, use.since_ms, run))) != (use.calls, use.total):
-        raise LimitConflict(use)
-    row = (use.who, use.counter, use.group, use.at_ms, run, use.cmd, str(use.amount))
-    db.execute("INSERT INTO shared VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", (*row, row_sum(*row)))
-
-
-USED = """SELECT who, counter, grp, at_ms, run, cmd, amount, sum FROM shared
-  WHERE who = ? AND counter = ? AND grp = ? AND at_ms > ? AND run != ?"""
-
-
-def used(found: Iterable[tuple[Any, ...]]) -> tuple[int, Decimal]:
-    """How many calls the rows of `USED` are, and what they add up to. Raises JamError JAMR107."""
-    calls, total = 0, Decimal(0)
-    for *row, kept in found:
-        if row_sum(*row) != kept:
-            damaged(f"what {row[0]!r} has used of a limit")
-        calls, total = calls + 1, total + Decimal(row[6])
-    return calls, total
 
 
 # ---- questions

@@ -129,14 +129,15 @@ CREATE TABLE keys (
   PRIMARY KEY (tool, key)
 ) WITHOUT ROWID;
 
--- Calls that count under a limit which all runs of a principal share (`limit … per principal`): which limit, for what,
--- when, and what they add to a total. Rows outlive their runs: what somebody has used was used.
+-- Calls that count under a limit which all runs of a principal share (`limit … per principal`): whose (a digest),
+-- which limit, for what (a digest), when, and how many there were and what they added up to with this one. So what a
+-- window holds is the difference of two rows. Rows outlive their runs: what somebody has used was used.
 CREATE TABLE shared (
-  who TEXT NOT NULL, counter TEXT NOT NULL, grp TEXT NOT NULL, at_ms INTEGER NOT NULL, run INTEGER NOT NULL,
-  cmd TEXT NOT NULL, amount TEXT NOT NULL, sum INTEGER NOT NULL,
-  PRIMARY KEY (who, counter, grp, at_ms, run, cmd)
+  who TEXT NOT NULL, counter TEXT NOT NULL, grp TEXT NOT NULL, at_ms INTEGER NOT NULL, calls INTEGER NOT NULL,
+  total TEXT NOT NULL, run INTEGER NOT NULL, cmd TEXT NOT NULL, sum INTEGER NOT NULL,
+  PRIMARY KEY (who, counter, grp, at_ms, calls)
 ) WITHOUT ROWID;
-CREATE INDEX shared_by_run ON shared (run, cmd);
+CREATE UNIQUE INDEX shared_by_run ON shared (run, cmd, who, counter, grp);
 
 -- When calls of a limited tool were, or are to be, made: `limit 10 calls per minute` holds over all runs.
 CREATE TABLE slots (tool TEXT NOT NULL, at_ms INTEGER NOT NULL, holder TEXT NOT NULL);

@@ -32,7 +32,7 @@ from jamjet_dsl.ports import (
     Standing,
     Written,
 )
-from jamjet_dsl.store import checkup, erasing, groups, leases, pruning, rows
+from jamjet_dsl.store import checkup, erasing, groups, leases, limits, pruning, rows
 from jamjet_dsl.store.access import Access
 from jamjet_dsl.store.chain import decode, encode, next_slot
 from jamjet_dsl.store.checks import damaged, row_sum
@@ -141,9 +141,8 @@ class SqliteStore:
     def key_digest(self, tool: str, key: str) -> bytes | None:
         return rows.key_digest(self._row(rows.KEY, tool, key))
 
-    def shared_use(self, run_id: str, who: str, counter: str, group: str, since_ms: int) -> tuple[int, Decimal]:
-        own = self._row("SELECT run FROM runs WHERE run_id = ?", run_id)
-        return rows.used(self._rows(rows.USED, who, counter, group, since_ms, 0 if own is None else own[0]))
+    def shared_use(self, who: str, counter: str, group: str, since_ms: int) -> tuple[int, Decimal]:
+        return limits.used(self._rows(limits.USED, who, counter, group, since_ms), since_ms)
 
     def erasable(self, run_id: str) -> list[Erasable]:
         sql = "SELECT commitment, path, salt, ciphertext, nonce, key_id FROM erasable WHERE run = ?"

@@ -96,11 +96,11 @@ def third(db: sqlite3.Connection) -> None:
     """Limits that all runs of a principal share."""
     db.execute(
         "CREATE TABLE IF NOT EXISTS shared ("
-        "who TEXT NOT NULL, counter TEXT NOT NULL, grp TEXT NOT NULL, at_ms INTEGER NOT NULL, run INTEGER NOT NULL,"
-        " cmd TEXT NOT NULL, amount TEXT NOT NULL, sum INTEGER NOT NULL,"
-        " PRIMARY KEY (who, counter, grp, at_ms, run, cmd)) WITHOUT ROWID"
+        "who TEXT NOT NULL, counter TEXT NOT NULL, grp TEXT NOT NULL, at_ms INTEGER NOT NULL, calls INTEGER NOT NULL,"
+        " total TEXT NOT NULL, run INTEGER NOT NULL, cmd TEXT NOT NULL, sum INTEGER NOT NULL,"
+        " PRIMARY KEY (who, counter, grp, at_ms, calls)) WITHOUT ROWID"
     )
-    db.execute("CREATE INDEX IF NOT EXISTS shared_by_run ON shared (run, cmd)")
+    db.execute("CREATE UNIQUE INDEX IF NOT EXISTS shared_by_run ON shared (run, cmd, who, counter, grp)")
 
 
 STEPS: dict[int, schema.Step] = {2: second, 3: third}

@@ -203,8 +203,8 @@ def test_traces_of_one_principal_share_a_limit(jam: Jam, desk: str, tmp_path: Pa
     said = jam("policy", "test", "wide.jam", "-", "--format", "json", given=data)
     found = [trace["decisions"][1] for trace in said.lines]
     assert [one["decision"] for one in found] == ["allowed", "denied", "denied", "allowed"]
-    assert "1 of them by other runs of the principal" in found[2]["reason"]
-    assert "other runs" not in found[1]["reason"]  # only ann may do it at all
+    assert "used up by all runs of the principal" in found[2]["reason"]
+    assert "all runs" not in found[1]["reason"]  # only ann may do it at all
 
 
 BAD = {

@@ -20,48 +20,73 @@ NONE = (0, Decimal(0))
 def use(
     cmd: str = "#1.1",
     amount: str = "1.50",
-    known: tuple[int, str] = (0, "0"),
+    most: tuple[int | None, str | None] = (0, None),
     who: str = "ann",
     at_ms: int = 2000,
     **more: str,
 ) -> SharedUse:
-    """Of the limit `c`, with a window of a second."""
+    """Of the limit `c`, with a window of a second. `most` may have been used before."""
     limit = (who, more.get("counter", "c"), more.get("group", "[]"), at_ms - 1000)
-    return SharedUse(*limit, at_ms, cmd, Decimal(amount), known[0], Decimal(known[1]))
+    total = None if most[1] is None else Decimal(most[1])
+    return SharedUse(*limit, at_ms, cmd, Decimal(amount), most[0], total)
 
 
-def test_what_others_have_used_adds_up_exactly_and_ones_own_does_not(store: Store) -> None:
+def test_what_all_runs_have_used_adds_up_exactly(store: Store) -> None:
     one, two = begin(store, "one"), begin(store, "two")
-    append(store, one, 1, [moved(1)], RUNNING, uses=[use("#1.1", "0.10"), use("#2.1", "0.20")])
-    assert store.shared_use("two", "ann", "c", "[]", 1000) == (2, Decimal("0.30"))
-    assert store.shared_use("not yet there", "ann", "c", "[]", 1000) == (2, Decimal("0.30"))
-    assert store.shared_use("one", "ann", "c", "[]", 1000) == NONE
-    append(store, two, 1, [moved(1)], RUNNING, uses=[use(known=(2, "0.3"))])
-    assert store.shared_use("one", "ann", "c", "[]", 1000) == (1, Decimal("1.50"))
+    assert store.shared_use("ann", "c", "[]", 0) == NONE
+    append(store, one, 1, [moved(1)], RUNNING, uses=[use("#1.1", "0.10"), use("#2.1", "0.20", most=(1, None))])
+    assert store.shared_use("ann", "c", "[]", 1000) == (2, Decimal("0.30"))
+    append(store, two, 1, [moved(1)], RUNNING, uses=[use(amount="1e20", most=(2, "0.3"))])
+    append(store, one, 2, [moved(2)], RUNNING, uses=[use("#3.1", "1e-20", most=(None, None))])
+    assert store.shared_use("ann", "c", "[]", 1000) == (4, Decimal("100000000000000000000.30000000000000000001"))
 
 
 def test_another_principal_counter_group_or_time_is_apart(store: Store) -> None:
     append(store, begin(store, "one"), 1, [moved(1)], RUNNING, uses=[use()])
-    assert store.shared_use("two", "bo", "c", "[]", 0) == NONE
-    assert store.shared_use("two", "ann", "d", "[]", 0) == NONE
-    assert store.shared_use("two", "ann", "c", '["x"]', 0) == NONE
-    assert store.shared_use("two", "ann", "c", "[]", 2000) == NONE
-    assert store.shared_use("two", "ann", "c", "[]", 1999) == (1, Decimal("1.50"))
+    assert store.shared_use("bo", "c", "[]", 0) == NONE
+    assert store.shared_use("ann", "d", "[]", 0) == NONE
+    assert store.shared_use("ann", "c", '["x"]', 0) == NONE
+    assert store.shared_use("ann", "c", "[]", 2000) == NONE
+    assert store.shared_use("ann", "c", "[]", 1999) == (1, Decimal("1.50"))
 
 
-def test_a_use_that_was_decided_by_something_else_is_refused_whole(store: Store) -> None:
+def test_a_window_holds_what_was_used_after_it_began(store: Store) -> None:
+    lease = begin(store, "one")
+    for n in range(1, 6):
+        append(store, lease, n, [moved(n)], RUNNING, uses=[use(f"#{n}.1", f"{n}", (None, None), at_ms=n * 100)])
+    found = [store.shared_use("ann", "c", "[]", since) for since in (-1, 99, 100, 350, 499, 500)]
+    assert found == [(5, 15), (5, 15), (4, 14), (2, 9), (1, 5), NONE]
+
+
+def test_the_times_of_a_counter_do_not_go_back(store: Store) -> None:
+    """The clock of another process may be behind: what it uses later stays in the window at least as long."""
+    one, two = begin(store, "one"), begin(store, "two")
+    append(store, one, 1, [moved(1)], RUNNING, uses=[use(at_ms=5000)])
+    append(store, two, 1, [moved(1)], RUNNING, uses=[use(at_ms=3000, most=(1, None))])
+    assert store.shared_use("ann", "c", "[]", 4000) == (2, Decimal(3))
+    assert store.shared_use("ann", "c", "[]", 5000) == NONE
+
+
+def test_a_use_without_room_is_refused_whole(store: Store) -> None:
     one, two = begin(store, "one"), begin(store, "two")
     append(store, one, 1, [moved(1)], RUNNING, uses=[use()])
-    with pytest.raises(LimitConflict):
-        append(store, two, 1, [moved(1)], RUNNING, uses=[use(who="bo"), use()])
+    for full in (use(most=(0, None)), use(most=(None, "1.49")), use(most=(0, "1.5")), use(most=(1, "1.4"))):
+        with pytest.raises(LimitConflict):
+            append(store, two, 1, [moved(1)], RUNNING, uses=[use(who="bo"), full])
     assert store.last_seq("two") == 1
-    assert store.shared_use("x", "bo", "c", "[]", 0) == NONE
-    append(store, two, 1, [moved(1)], RUNNING, uses=[use(known=(1, "1.5"))])
+    assert store.shared_use("bo", "c", "[]", 0) == NONE
+    append(store, two, 1, [moved(1)], RUNNING, uses=[use(most=(1, "1.5"))])
 
 
-def test_one_call_counts_once_under_one_limit(store: Store) -> None:
-    append(store, begin(store, "one"), 1, [moved(1)], RUNNING, uses=[use(), use()])
-    assert store.shared_use("two", "ann", "c", "[]", 0) == (1, Decimal("1.50"))
+def test_one_call_counts_once_and_several_of_a_batch_one_after_the_other(store: Store) -> None:
+    """Two limits may count the same, one in a window and one for good: both are asked as if the call were not made."""
+    lease = begin(store, "one")
+    append(store, lease, 1, [moved(1)], RUNNING, uses=[use(), use()])
+    assert store.shared_use("ann", "c", "[]", 0) == (1, Decimal("1.50"))
+    with pytest.raises(LimitConflict):
+        append(store, lease, 2, [moved(2)], RUNNING, uses=[use("#2.1", most=(1, None)), use("#3.1", most=(1, None))])
+    append(store, lease, 2, [moved(2)], RUNNING, uses=[use("#2.1", most=(1, None)), use("#3.1", most=(2, None))])
+    assert store.shared_use("ann", "c", "[]", 0) == (3, Decimal("4.50"))
 
 
 def test_a_new_run_counts_too(store: Store) -> None:
@@ -75,11 +100,11 @@ def test_a_new_run_counts_too(store: Store) -> None:
 
 
 def test_in_a_group_only_what_does_not_fit_is_refused(store: Store) -> None:
-    """The first of a group takes the place; what the second was decided by is not so any more."""
+    """The first of a group takes the place; there is none for the second, and one for the third."""
     leases = [begin(store, name) for name in ("one", "two", "three")]
-    known = [(0, "0"), (0, "0"), (1, "1.5")]
+    room = [(0, None), (0, None), (1, "1.5")]
     results = store.append_many(
-        [(lease, 1, Batch([moved(1)], RUNNING, uses=[use(known=k)])) for lease, k in zip(leases, known, strict=True)]
+        [(lease, 1, Batch([moved(1)], RUNNING, uses=[use(most=m)])) for lease, m in zip(leases, room, strict=True)]
     )
     assert [type(result) for result in results] == [type(None), LimitConflict, type(None)]
     assert [store.last_seq(name) for name in ("one", "two", "three")] == [2, 1, 2]
@@ -92,7 +117,7 @@ def test_what_was_used_outlives_the_run(store: Store) -> None:
     append(store, one, 1, [finished], ended, uses=[use()], release=True)
     store.prune(now_ms=10**15, before_ms=10**15)
     assert store.summaries() == []
-    assert store.shared_use("two", "ann", "c", "[]", 0) == (1, Decimal("1.50"))
+    assert store.shared_use("ann", "c", "[]", 0) == (1, Decimal("1.50"))
 
 
 def test_of_two_writers_one_gets_the_last_place(tmp_path: Path) -> None:
@@ -127,7 +152,7 @@ def _raced(path: Path) -> int:
 def test_a_changed_row_is_noticed(tmp_path: Path) -> None:
     with closing(SqliteStore(tmp_path / "t.db")) as store:
         append(store, begin(store, "one"), 1, [moved(1)], RUNNING, uses=[use()])
-        store._db.execute("UPDATE shared SET amount = '0.01'")
-        with pytest.raises(JamError, match="what 'ann' has used"):
-            store.shared_use("two", "ann", "c", "[]", 0)
+        store._db.execute("UPDATE shared SET total = '0.01'")
+        with pytest.raises(JamError, match="what was used of a limit that runs share was changed"):
+            store.shared_use("ann", "c", "[]", 0)
         assert any("what one has used of a limit was changed" in problem for problem in store.check())

@@ -98,7 +98,7 @@ async def test_runs_of_one_principal_share_a_total(office: Office) -> None:
     decision = office.denied("o2")
     assert decision["rules"] == [1]
     assert decision["reason"] == (
-        "60.00 USD is more than what is left of 100.00 USD, of which other runs of the principal have used 60.00"
+        "60.00 USD is more than what is left of 100.00 USD, of which all runs of the principal have used 60.00"
     )
 
 
@@ -111,14 +111,12 @@ async def test_a_window_passes_and_a_limit_without_one_does_not(office: Office) 
     assert await office.run("o4", "1.00 USD") == "paid"
     await office.clock.advance(365 * DAY_MS)
     assert await office.run("o5", "1.00 USD") == "over"
-    assert (
-        office.denied("o5")["reason"] == "all 3 calls of `refund` are used up, 3 of them by other runs of the principal"
-    )
+    assert office.denied("o5")["reason"] == "all 3 calls of `refund` are used up by all runs of the principal"
 
 
 async def test_a_free_read_can_be_limited_so_too(office: Office) -> None:
     assert [await office.run(f"o{n}", "1.00 USD") for n in range(3)] == ["paid", "paid", "over"]
-    assert office.denied("o2")["reason"].startswith("all 2 calls of `look` are used up, 2 of them by other runs")
+    assert office.denied("o2")["reason"].startswith("all 2 calls of `look` are used up by all runs")
 
 
 async def test_who_gives_no_name_shares_with_all_who_give_none(office: Office) -> None:
@@ -147,9 +145,7 @@ async def test_the_policy_of_an_agent_around_counts_what_is_called_inside(office
     assert await office.run("o2", "10.00 USD", agent="twice") == "good"
     assert [order for order, _ in office.made] == ["o1/1"]
     decision = next(e for e in office.store.history("o2") if e.kind == "denied").body["decision"]
-    assert (
-        "`twice`: all 1 calls of `refund` are used up, 1 of them by other runs of the principal" in decision["reason"]
-    )
+    assert "`twice`: all 1 calls of `refund` are used up by all runs of the principal" in decision["reason"]
 
 
 async def test_in_shadow_the_call_is_made_and_counts(office: Office) -> None:
@@ -169,7 +165,7 @@ async def test_what_others_had_used_is_in_the_journal_and_decides_again_alike(of
         assert replay(office.store, order).proven
         assert recheck(office.store, order).replay.proven
     (first, *_) = [e.body for e in office.store.history("o3") if e.kind == "counted"]
-    assert first == {"cmd": "#1.1", "others": [["", 1, 1, "60.00"], ["", 2, 1, "0"]]}
+    assert first == {"cmd": "#1.1", "used": [["", 1, 1, "60.00"], ["", 2, 1, "0"]]}
 
 
 async def test_of_many_at_once_only_as_many_as_there_is_room_for(office: Office) -> None:

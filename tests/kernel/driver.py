@@ -87,8 +87,8 @@ class Driver:
         self.keys: dict[tuple[str, str], Any] = {}
         """What declared keys stand for: every shell keeps that, over all its runs."""
         self.flying: dict[str, Call | Think] = {}
-        self.others: dict[int, tuple[int, str]] = {}
-        """What other runs have used of shared limits, by rule."""
+        self.used: dict[int, tuple[int, str]] = {}
+        """What all runs have used of shared limits, by rule."""
 
     # ---- the journal
 
@@ -137,8 +137,8 @@ class Driver:
                         self.append(record, {**body, "at_ms": at_ms})
                         again = True
                     case Count(id=cmd, shares=shares):
-                        told = [[s.home, s.rule, *self.others.get(s.rule, (0, "0"))] for s in shares]
-                        self.append("counted", {"cmd": cmd, "others": told})
+                        told = [[s.home, s.rule, *self.used.get(s.rule, (0, "0"))] for s in shares]
+                        self.append("counted", {"cmd": cmd, "used": told})
                         again = True
                     case Call(key=key, tool=tool, intent=intent) if (
                         intent is not None

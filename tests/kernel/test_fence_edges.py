@@ -254,11 +254,13 @@ def test_fences_with_one_ledger_share_what_is_limited_per_principal() -> None:
     ann, again, bo = (fence(once, ledger=ledger, principal={"id": who}) for who in ("ann", "ann", "bo"))
     ann.record("act", {"x": 1}, at_ms=5)
     assert again.decide("act", {"x": 1}, at_ms=4).verdict == "allowed"  # it had not been made then
-    assert again.decide("act", {"x": 1}, at_ms=5).reason.endswith("used up, 1 of them by other runs of the principal")
+    assert again.decide("act", {"x": 1}, at_ms=5).reason.endswith("used up by all runs of the principal")
     assert again.decide("act", {"x": 1}, at_ms=1004).verdict == "denied"
     assert again.decide("act", {"x": 1}, at_ms=1005).verdict == "allowed"
     assert bo.decide("act", {"x": 1}, at_ms=5).verdict == "allowed"
-    assert ann.decide("act", {"x": 1}, at_ms=5).reason == "all 1 calls of `act` are used up"
+    assert (
+        ann.decide("act", {"x": 1}, at_ms=5).reason == "all 1 calls of `act` are used up by all runs of the principal"
+    )
     assert fence(once, principal={"id": "ann"}).decide("act", {"x": 1}, at_ms=5).verdict == "allowed"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.diagnostics.errors import JamError
-from jamjet_dsl.engine.advance import Happened, Transition, advance
+from jamjet_dsl.engine.advance import Happened, Transition, advance, used_in
 from jamjet_dsl.kernel import inputs
 from jamjet_dsl.kernel.ids import base_of, frame_of
 from jamjet_dsl.kernel.machine import due, initial, next_wake
@@ -18,7 +18,7 @@ from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.recovery import recover
 from jamjet_dsl.kernel.scalars import Duration, Money, Timestamp
 from jamjet_dsl.kernel.values import from_journal
-from jamjet_dsl.ports import Draft
+from jamjet_dsl.ports import Draft, SharedUse
 from tests.reference.expressions import Quantity
 from tests.reference.world import Landing, Outside, World, called
 
@@ -57,6 +57,8 @@ class Played:
     performed: list[tuple[int, str, str, Any]] = field(default_factory=list)
     keys: dict[tuple[str, ...], bytes] = field(default_factory=dict)
     policy: Mode = "enforce"
+    uses: list[SharedUse] = field(default_factory=list)
+    """What counts under limits that all runs of the principal share: there is this one."""
     _chance: HalfChance = field(default_factory=HalfChance)
     _pushed: int = 0
 
@@ -98,9 +100,16 @@ class Played:
         """One transition: apply, decide, and start what is to be started."""
         happened = [Happened(*event) for event in events]
         step = advance(
-            self.program, self.state, happened, self.now, self._chance, lambda use: self.keys.get((use.tool, use.key))
+            self.program,
+            self.state,
+            happened,
+            self.now,
+            self._chance,
+            lambda use: self.keys.get((use.tool, use.key)),
+            lambda who, share: used_in(self.uses, who, share),
         )
         self.step, self.state = step, step.state
+        self.uses += step.uses
         self.keys |= {(use.tool, use.key): use.args_digest for use in step.keys}
         for draft in step.drafts:
             self.notice(draft)

@@ -207,11 +207,11 @@ class Trail:
             record["facts"] = facts
         counted = self._state.counted
         if counted is not None and counted["cmd"] == record.get("cmd"):
-            others = [self._others(home, number, record["agent"], *used) for home, number, *used in counted["others"]]
-            record["decision"]["others"] = others
+            told = [self._used(home, number, record["agent"], *used) for home, number, *used in counted["used"]]
+            record["decision"]["used"] = told
 
-    def _others(self, home: str, number: int, agent: str, calls: int, total: str) -> Record:
-        """What other runs of the principal had used of a limit that they share."""
+    def _used(self, home: str, number: int, agent: str, calls: int, total: str) -> Record:
+        """What all runs of the principal had used of a limit that they share."""
         around = self._state.frames.get(home)
         if home and around is not None and around.agent:
             agent = around.agent
