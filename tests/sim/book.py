@@ -13,7 +13,7 @@ from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.ports import Standing, ToolContext
 from tests.sim.accounts import ZERO, Accounts, Attempt, beside, frame_of, money, trace_key, visit_of
 from tests.sim.places import Place, Places
-from tests.sim.rules import Naive, judge_all
+from tests.sim.rules import Everybody, Naive, judge_all
 
 Problem = tuple[str, str]
 QUIET_ENDS = ("cancel", "exceeded")
@@ -23,9 +23,10 @@ QUIET_ENDS = ("cancel", "exceeded")
 class Book:
     """See the module's text. `problem` is the first thing that does not add up."""
 
-    def __init__(self, run_id: str, definition: Definition) -> None:
+    def __init__(self, run_id: str, definition: Definition, everybody: Everybody) -> None:
         self.run_id = run_id
         self.definition = definition
+        self.everybody = everybody
         self.events: list[Event] = []
         self.problem: Problem | None = None
         self.ended = False
@@ -51,7 +52,7 @@ class Book:
         self.program = Program.of(definition)
         self.places = Places(definition)
         self.accounts = Accounts(definition, self.open)
-        self.naive: dict[str, Naive] = {"": Naive(definition, definition.agent)}
+        self.naive: dict[str, Naive] = {"": Naive(definition, definition.agent, everybody)}
         self._prev = "0" * 64
         self._handlers = {name[4:]: getattr(self, name) for name in dir(self) if name.startswith("_on_")}
 
@@ -174,7 +175,7 @@ class Book:
         self.places.now[path] = place
         if agent is not None:
             self.accounts.opened(path, around.told)
-            self.naive[path] = Naive(self.definition, self.definition.agents[agent])
+            self.naive[path] = Naive(self.definition, self.definition.agents[agent], self.everybody)
         if place.kind == "item":
             at_once = getattr(getattr(self.places.state(around), "action", None), "at_once", 1)
             open_ = sum(p.parent == around.path for p in self.places.now.values())
@@ -310,7 +311,7 @@ class Book:
         if verdict not in ("allowed", "unknown"):
             self.wrong("policy", f"{tool} {args} begins though it is {verdict}: {why}")
         for home in self.places.homes(frame_of(body["cmd"])):
-            self.naive[home].made(tool, args, event.at_ms, undoing)
+            self.naive[home].made(tool, args, event.at_ms, undoing, str(self.principal["id"]))
 
     def _judge(
         self,
@@ -368,7 +369,7 @@ class Book:
             self.undo.append({"cmd": cmd, **body["undo"]})
         if "tool" in body and cmd not in self.attempts:
             for home in self.places.homes(frame_of(cmd)):
-                self.naive[home].made(body["tool"], {}, 0, False)
+                self.naive[home].made(body["tool"], {}, 0, False, str(self.principal["id"]))
 
     def _on_failed(self, event: Event, body: dict[str, Any]) -> None:
         attempt = self._ends(event, body)

@@ -366,6 +366,18 @@ def window_miscounted() -> list[Change]:
     return [(monitors, "limit_used", make)]
 
 
+@bug("What a run itself has used of a limit that runs share is not counted against it.")
+def own_use_forgotten() -> list[Change]:
+    def make(real: Any) -> Any:
+        def counted(self: MemoryStore, run_id: str, uses: Any) -> Any:
+            found = real(self, run_id, uses)
+            return {name: {cmd: use for cmd, use in of.items() if cmd[0] != run_id} for name, of in found.items()}
+
+        return counted
+
+    return [(MemoryStore, "_counted", make)]
+
+
 @bug("An approval is not used up by the call that it was for.")
 def grant_reused() -> list[Change]:
     def make(real: Any) -> Any:

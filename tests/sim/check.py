@@ -16,10 +16,10 @@ from jamjet_dsl.kernel.model import ENDED, Event, RunState, Think
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.state_json import encode
 from jamjet_dsl.ports import Batch, Lease, New, ToolContext
-from tests.sim.accounts import visit_of
 from tests.sim.book import Book
 from tests.sim.loop import Machine, SimLoop
 from tests.sim.programs import Subject
+from tests.sim.rules import Everybody
 
 MAIL = {"answer": "answered", "event": "received", "cancel": "cancelling", "retry": "unparked", "settle": "settled"}
 """The event that a message of each kind becomes, once, in the commit that takes it."""
@@ -60,8 +60,7 @@ class Checker:
         self.mail: dict[int, tuple[str, str, dict[str, Any]]] = {}
         self.taken: set[int] = set()
         self.keys: dict[tuple[str, str], str] = {}
-        self.shared: dict[tuple[str, str, int], set[tuple[str, str]]] = {}
-        """The visits whose calls count under each limit that all runs of a principal share."""
+        self.everybody: Everybody = {}
         self.ill: dict[str, int] = {}
         self.events = 0
         self.history: Callable[[str, int], Iterable[Event]] = lambda run_id, after: ()
@@ -174,24 +173,12 @@ class Checker:
         for event in events:
             self.story(f"{run_id} {event.seq:3} {event.kind} {brief(event.body)}")
             book.add(event)
-            if event.kind == "intent":
-                self._shared(book, event.body)
             if event.kind == "failed" and event.body["definite"]:
                 self._did_not_happen(book, event)
         self._mail_taken(run_id, book, batch, events, was_ended)
         book.stands(batch.standing)
         if book.problem is not None:
             self.violated(*book.problem)
-
-    def _shared(self, book: Book, body: dict[str, Any]) -> None:
-        """No more calls than a limit `per principal` allows, over all runs. Further attempts are the same call."""
-        agent = book.definition.agent
-        for number, *_ in (body.get("decision") or {}).get("limits", ()):
-            limit = (agent.rules or ())[number].limit
-            if limit is not None and limit.principal and limit.count is not None and not body.get("home"):
-                made = self.shared.setdefault((book.definition.digest, book.principal["id"], number), set())
-                made.add((book.run_id, visit_of(body["cmd"])))
-                self.must(len(made) <= limit.count, "shared limit", f"{len(made)} calls instead of {limit.count}")
 
     def _did_not_happen(self, book: Book, event: Event) -> None:
         """What is said to have failed for certain has not happened. A tool's own error is its own word."""
@@ -255,7 +242,7 @@ class Checker:
     def began(self, run_id: str, subject: Subject) -> None:
         """A run is about to be started."""
         if run_id not in self.books:
-            self.books[run_id] = Book(run_id, subject.definition)
+            self.books[run_id] = Book(run_id, subject.definition, self.everybody)
 
     def same_state(self, run_id: str, state: RunState, how: str) -> None:
         """A state in some engine has to be the fold of the journal up to there."""

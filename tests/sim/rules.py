@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeAlias
 
-from jamjet_dsl.definition import Agent, Definition, Rule, ToolSetDef
+from jamjet_dsl.definition import Agent, Definition, LimitDef, Rule, ToolSetDef
 
 _COMPARE = {
     "<=": lambda a, b: a <= b,
@@ -20,18 +20,33 @@ class Unknown(Exception):
     """A condition that is beyond this evaluator."""
 
 
+Everybody: TypeAlias = dict[str, list[tuple[int, Decimal]]]
+"""What all runs have used of limits `per principal`, in the order of their commits: when, and what a total gets."""
+
+
 class Naive:
     """One agent's policy and the calls that were made by it and inside it."""
 
-    def __init__(self, definition: Definition, agent: Agent) -> None:
+    def __init__(self, definition: Definition, agent: Agent, everybody: Everybody) -> None:
         self.definition = definition
         self.agent = agent
+        self.everybody = everybody
         self.rules = agent.rules or ()
         self.calls: list[tuple[str, dict[str, Any], int, bool]] = []
 
-    def made(self, tool: str, args: dict[str, Any], at_ms: int, undoing: bool) -> None:
-        """A call was begun. One that takes another back counts under no limit."""
+    def made(self, tool: str, args: dict[str, Any], at_ms: int, undoing: bool, who: str) -> None:
+        """A call was begun for somebody. One that takes another back counts under no limit."""
         self.calls.append((tool, args, at_ms, undoing))
+        limits = [rule.limit for rule in self.rules if rule.limit is not None and self._among(rule.limit.tools, tool)]
+        shared = {} if undoing else {self._counter(limit, who): limit for limit in limits if limit.principal}
+        for name, limit in shared.items():
+            used = self.everybody.setdefault(name, [])
+            size = Decimal(0) if limit.amount is None else _value(limit.amount, args)
+            used.append((max(at_ms, used[-1][0] if used else 0), size))
+
+    def _counter(self, limit: LimitDef, who: str) -> str:
+        """What is one limit to everybody: neither its bound nor its window, nor the version of the program."""
+        return repr((who, self.agent.name, limit.tools, limit.amount))
 
     def judge(
         self,
@@ -41,10 +56,11 @@ class Naive:
         grants: list[dict[str, Any]],
         principal: dict[str, Any],
         undoing: bool,
+        asking: bool = False,
     ) -> tuple[str, str]:
         """`allowed`, `needs_approval` or `denied`, and why; `unknown` where a rule is beyond this evaluator."""
         try:
-            return self._judge(tool, args, at_ms, grants, principal, undoing)
+            return self._judge(tool, args, at_ms, grants, principal, undoing, asking)
         except Unknown:
             return "unknown", "beyond this evaluator"
 
@@ -56,6 +72,7 @@ class Naive:
         grants: list[dict[str, Any]],
         principal: dict[str, Any],
         undoing: bool,
+        asking: bool,
     ) -> tuple[str, str]:
         rules = [rule for rule in self.rules if self._among(rule.tools, tool)]
         allowing = [r for r in rules if r.kind == "allow" and self._holds(r, args)]
@@ -70,7 +87,7 @@ class Naive:
                 raise Unknown
         if undoing:
             return "allowed", ""
-        over = self._over(tool, args, at_ms)
+        over = self._over(tool, args, at_ms, str(principal["id"]), asking)
         if over is not None:
             return "denied", over
         needs = [r for r in rules if r.kind in ("require_ask", "require_people") and self._holds(r, args)]
@@ -83,28 +100,30 @@ class Naive:
             return "needs_approval", "it is irreversible"
         return "allowed", ""
 
-    def _over(self, tool: str, args: dict[str, Any], at_ms: int) -> str | None:
-        """Which limit a further call would pass."""
+    def _over(self, tool: str, args: dict[str, Any], at_ms: int, who: str, asking: bool) -> str | None:
+        """Which limit a further call would pass. While a question is being asked others may use what is left."""
         for rule in self.rules:
             limit = rule.limit
             if limit is None or not self._among(limit.tools, tool):
                 continue
-            if limit.per or limit.principal:
+            if limit.per or (limit.principal and asking):
                 raise Unknown
-            inside = [
-                (name, given)
-                for name, given, when, undoing in self.calls
-                if self._among(limit.tools, name)
-                and not undoing
-                and (limit.window_ms is None or when > at_ms - limit.window_ms)
-            ]
+            used = self.everybody.get(self._counter(limit, who), []) if limit.principal else self._own(limit)
+            inside = [size for when, size in used if limit.window_ms is None or when > at_ms - limit.window_ms]
             if limit.count is not None and len(inside) + 1 > limit.count:
                 return f"{limit.count} calls are used up"
-            if limit.amount is not None and limit.bound is not None:
-                total = sum((_value(limit.amount, given) for _, given in inside), Decimal(0))
-                if total + _value(limit.amount, args) > _value(limit.bound, args):
-                    return "the total is used up"
+            if limit.amount is None or limit.bound is None:
+                continue
+            if sum(inside, Decimal(0)) + _value(limit.amount, args) > _value(limit.bound, args):
+                return "the total is used up"
         return None
+
+    def _own(self, limit: LimitDef) -> list[tuple[int, Decimal]]:
+        """What this run alone has used of a limit."""
+        calls = [
+            (when, given) for name, given, when, undoing in self.calls if self._among(limit.tools, name) and not undoing
+        ]
+        return [(when, Decimal(0) if limit.amount is None else _value(limit.amount, given)) for when, given in calls]
 
     def _met(self, need: Rule, grants: list[dict[str, Any]], principal: dict[str, Any]) -> bool:
         if need.kind == "require_ask":
@@ -164,10 +183,10 @@ def judge_all(
     somebody is still being asked nobody knows yet what will be given.
     """
     own, *around = [agent for agent in agents if agent is agents[0] or agent.agent.rules is not None]
-    found = [own.judge(tool, args, at_ms, grants, principal, undoing)]
+    found = [own.judge(tool, args, at_ms, grants, principal, undoing, asking)]
     foreign = [{**grant, "state": ""} for grant in grants]
     for agent in around:
-        verdict, why = agent.judge(tool, args, at_ms, foreign, principal, undoing)
+        verdict, why = agent.judge(tool, args, at_ms, foreign, principal, undoing, asking)
         if verdict == "needs_approval":
             verdict = "unknown" if asking else "denied"
         found.append((verdict, why))

@@ -62,5 +62,5 @@ def test_a_bug_is_gone_when_it_is_no_longer_planted() -> None:
 
 
 def test_every_program_written_by_hand_compiles() -> None:
-    for name in ("child", "people", "purse", "saga", "shared", "twice", "windows"):
+    for name in ("child", "people", "principal", "purse", "saga", "shared", "twice", "windows"):
         assert subject(name).definition.main == "sim"

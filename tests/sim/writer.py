@@ -249,9 +249,10 @@ class Writer:
                 rules.append(f"forbid {name} when args.n > {self.chance.randint(4, 9)}")
             if self.chance.random() < 0.15:
                 per = self.maybe(0.5, f" per {self.pick('hour', 'day', 'minute')}")
-                rules.append(f"limit {name} {self.chance.randint(1, 3)} calls{per}")
+                rules.append(f"limit {name} {self.chance.randint(1, 3)} calls{self.maybe(0.4, ' per principal')}{per}")
             if self.chance.random() < 0.1:
-                rules.append(f"limit {name} total args.n <= {self.chance.randint(5, 25)}")
+                whose = self.maybe(0.4, " per principal")
+                rules.append(f"limit {name} total args.n <= {self.chance.randint(5, 25)}{whose}")
         if len(names) > 1 and self.chance.random() < 0.2:
             first, second = self.chance.sample(names, 2)
             rules.append(f"never {first} after {second}")
