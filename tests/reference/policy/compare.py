@@ -8,7 +8,7 @@ from typing import Any
 
 from jamjet_dsl.compiler import ProgramRefused, compile_text
 from jamjet_dsl.definition import Definition
-from jamjet_dsl.kernel.policy import Decision, Fence
+from jamjet_dsl.kernel.policy import Decision, Fence, Ledger
 from jamjet_dsl.source import SourceFile
 from jamjet_dsl.syntax import ast
 from jamjet_dsl.syntax.parser import parse
@@ -54,19 +54,24 @@ def compare(seeds: range) -> Tally:
         except ProgramRefused:
             tally.refused += 1
             continue
+        everybody: list[Any] = []
+        ledger = Ledger()
         for n in range(HISTORIES):
-            wrong = one_history(text, definition, kept, seed * HISTORIES + n, tally)
+            wrong = one_history(text, definition, kept, seed * HISTORIES + n, tally, everybody, ledger)
             if wrong:
                 tally.wrong.append(f"seed {seed}, history {n}:\n{text}\n{wrong}")
                 break
     return tally
 
 
-def one_history(text: str, definition: Definition, kept: bool, seed: int, tally: Tally) -> str | None:
-    """One history of calls. The first disagreement, in words."""
+def one_history(
+    text: str, definition: Definition, kept: bool, seed: int, tally: Tally, everybody: list[Any], ledger: Ledger
+) -> str | None:
+    """One history of calls. The first disagreement, in words. What is limited per principal is so in all of them."""
     world = policies.World(seed)
     judge = judge_of(text, world)
-    guard = Guard(definition, world.principal, world.variables)
+    judge.everybody = everybody
+    guard = Guard(definition, world.principal, world.variables, ledger)
     tools = sorted(definition.tools)  # those that the policy speaks of
     told: list[str] = []
     for _ in range(CALLS):

@@ -8,7 +8,7 @@ from typing import Any
 from jamjet_dsl.definition import Definition
 from jamjet_dsl.kernel import monitors, rules
 from jamjet_dsl.kernel.model import Grant
-from jamjet_dsl.kernel.policy import Decision, Fence
+from jamjet_dsl.kernel.policy import Decision, Fence, Ledger
 from jamjet_dsl.kernel.records import digest_of
 from jamjet_dsl.kernel.scope import scope_of
 from jamjet_dsl.kernel.values import from_public, to_journal
@@ -20,10 +20,16 @@ class Guard(Fence):
     """A fence whose facts are kept as the state of a run keeps them: each decision is that of another action, reads a
     fact anew unless an earlier read is fresh, and its limits are counted when the call is made."""
 
-    def __init__(self, definition: Definition, principal: Mapping[str, Any], variables: Mapping[str, Any]) -> None:
-        super().__init__(definition, principal=principal, variables=variables)
+    def __init__(
+        self,
+        definition: Definition,
+        principal: Mapping[str, Any],
+        variables: Mapping[str, Any],
+        ledger: Ledger | None = None,
+    ) -> None:
+        super().__init__(definition, principal=principal, variables=variables, ledger=ledger)
         self._count = 0
-        self._last: Decision | None = None
+        self._ruled: Decision | None = None
 
     @property
     def now_ms(self) -> int:
@@ -50,8 +56,12 @@ class Guard(Fence):
         while True:
             scope = scope_of(self.program, draft.state, self._frame)
             answer = rules.decide(self.program, draft.state, "", scope, cmd, tool, values, grants)
+            if isinstance(answer, Decision) and answer.shared and draft.state.counted is None:
+                draft.state.counted = {**self._counted(answer), "cmd": cmd}
+                continue
             if isinstance(answer, Decision):
-                self._last = answer
+                draft.state.counted = None
+                self._ruled = answer
                 return answer
             draft.own("facts")[answer.key] = {"at_ms": draft.state.now_ms, "cmd": cmd, **self._outcome(answer, read)}
 
@@ -68,13 +78,14 @@ class Guard(Fence):
 
     def made(self, tool: str, args: dict[str, Any], ok: bool, result: Any) -> None:
         """The call that was decided last was made: what an intent and an outcome leave in the state of a run."""
-        assert self._last is not None
+        assert self._ruled is not None
         values, _ = self._arguments(tool, args)
         draft = self._draft
-        for index, group, size in self._last.limits:
+        for index, group, size in self._ruled.limits:
             limit = (self.program.agent.rules or ())[index].limit
             assert limit is not None
             monitors.limit_take(draft, "", index, limit, group, size)
+        self._ledger.add(self._state.principal["id"], self._ruled.shared, self._state.now_ms)
         monitors.count(self.program, draft, "", "attempted", tool, values)
         monitors.count(self.program, draft, "", "succeeded" if ok else "failed", tool, values)
         if ok:

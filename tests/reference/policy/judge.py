@@ -74,6 +74,8 @@ class Judge:
     counted: list[Counted] = field(default_factory=list)
     known: Names = field(default_factory=dict)
     """The facts of the last decision."""
+    everybody: list[tuple[Any, Counted]] = field(default_factory=list)
+    """What was counted for all histories of a principal, and what it was counted as."""
 
     def __post_init__(self) -> None:
         self.rules: list[Any] = []
@@ -163,7 +165,11 @@ class Judge:
         """Whether a limit has room for the call. Raises NoValue."""
         group, size, bound, units = self.measured(limit, names)
         since = self.now - min(units, default=FOREVER)
-        counted = [one for one in self.counted if (one.rule, one.group) == (n, group) and one.at > since]
+        if _shared(limit):
+            mine = [one for what, one in self.everybody if what == self.counter(limit) and one.at <= self.now]
+            counted = [one for one in mine if one.group == group and one.at > since]
+        else:
+            counted = [one for one in self.counted if (one.rule, one.group) == (n, group) and one.at > since]
         if bound is None:
             return len(counted) < number(limit.count)
         if _unlike(size, bound) or plain(size) < 0:
@@ -173,7 +179,8 @@ class Judge:
     def measured(self, limit: Any, names: Names) -> tuple[list[Any], Any, Any, list[int]]:
         """The group that a call counts in, its amount, the bound, and the windows. Raises NoValue."""
         units = [WINDOWS.get(getattr(per, "name", "")) for per in limit.per]
-        group = [evaluate(per, names) for per, unit in zip(limit.per, units, strict=True) if unit is None]
+        own = [per for per, unit in zip(limit.per, units, strict=True) if unit is None and not _is_principal(per)]
+        group = [evaluate(per, names) for per in own]
         total = isinstance(limit, ast.LimitTotal)
         size, bound = (evaluate(limit.amount, names), evaluate(limit.bound, names)) if total else (0, None)
         return group, size, bound, [unit for unit in units if unit]
@@ -181,6 +188,7 @@ class Judge:
     def made(self, tool: str, args: dict[str, Any], ok: bool, result: Any) -> None:
         """The call that was decided last was made, allowed or not. It counts under every limit that can count it."""
         names = self.names(args)
+        shared: dict[str, tuple[Any, Counted]] = {}
         for n, rule in enumerate(self.rules):
             if isinstance(rule, ast.LimitCalls | ast.LimitTotal) and named(rule.tools, self.tools[tool]):
                 try:
@@ -188,8 +196,20 @@ class Judge:
                 except NoValue:
                     continue
                 countable = bound is not None and not _unlike(size, bound) and plain(size) > 0
-                self.counted.append(Counted(n, group, Decimal(plain(size)) if countable else Decimal(0), self.now))
+                counted = Counted(n, group, Decimal(plain(size)) if countable else Decimal(0), self.now)
+                if _shared(rule):
+                    shared[repr((self.counter(rule), group))] = self.counter(rule), counted
+                else:
+                    self.counted.append(counted)
+        self.everybody += shared.values()
         self.past.append(Past(tool, args, ok, result, self.now))
+
+    def counter(self, limit: Any) -> Any:
+        """As what a limit counts for everybody: whose calls, of what, what of them, and for what. Not how many."""
+        amount = _text(limit.amount) if isinstance(limit, ast.LimitTotal) else None
+        pers = [_text(per) for per in limit.per if getattr(per, "name", "") not in WINDOWS and not _is_principal(per)]
+        names = sorted(name.text for name in limit.tools.names), sorted(name.text for name in limit.tools.classes)
+        return self.principal["id"], names, amount, pers
 
     # ---- what conditions see
 
@@ -281,6 +301,20 @@ def _need(rule: Any) -> Any:
 
 def _has(args: dict[str, Any], wanted: dict[str, Any]) -> bool:
     return all(name in args and args[name] == value for name, value in wanted.items())
+
+
+def _is_principal(per: Any) -> bool:
+    return getattr(per, "name", "") == "principal"
+
+
+def _shared(limit: Any) -> bool:
+    """Whether it counts in all histories of a principal."""
+    return any(_is_principal(per) for per in limit.per)
+
+
+def _text(node: Any) -> str:
+    """How it is written."""
+    return str(node.span.source.text[node.span.start : node.span.end])
 
 
 def _unlike(size: Any, bound: Any) -> bool:

@@ -141,6 +141,7 @@ agent a version 1 {{
 
     def limit(self) -> str:
         per = self.pick("", " per args.id", " per minute", " per args.id per minute", " per args.n per hour")
+        per += " per principal" if self.odds(30) else ""
         if self.odds(50):
             return f"limit {self.pick(*READS, *WRITES)} {self.chance.randint(1, 4)} calls{per}"
         if self.odds(50):
