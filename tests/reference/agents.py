@@ -138,12 +138,15 @@ class Agent:
     def has_room(self, limit: Any, names: Names, call: Any) -> bool:
         """Whether a `limit` has room for the call; what it counts as is kept with the call (§5.5, §5.6)."""
         units = [WINDOWS.get(getattr(per, "name", "")) for per in limit.per]
-        group = [evaluate(per, names) for per, unit in zip(limit.per, units, strict=True) if unit is None]
+        shared = any(getattr(per, "name", "") == "principal" for per in limit.per)
+        own = [per for per, unit in zip(limit.per, units, strict=True) if not unit]
+        group = [evaluate(per, names) for per in own if getattr(per, "name", "") != "principal"]
         since = self.run.now - min((unit for unit in units if unit), default=FOREVER)
         total = isinstance(limit, ast.LimitTotal)
         size, bound = (plain(evaluate(limit.amount, names)), limit.bound) if total else (1, limit.count)
-        call.counts.append((self, (limit, group, size)))
-        counted = [s for (rule, g, s), at in self.counted if rule is limit and g == group and at > since]
+        used = self.run.counted if shared else self.counted
+        call.counts.append((used, (limit, group, size)))
+        counted = [s for (rule, g, s), at in used if rule is limit and g == group and at > since]
         return bool(size >= 0 and sum(counted) + size <= plain(evaluate(bound, names)))
 
 

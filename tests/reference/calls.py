@@ -147,8 +147,8 @@ class Calling(Frame):
         if not aside and self.called is None and call.tool is not None:
             self.called = call
             self.agent.remember("attempted", call)
-            for agent, counted in call.counts:
-                agent.counted.append((counted, self.run.now))
+            for used, counted in call.counts:
+                used.append((counted, self.run.now))
             self.run.grants = [grant for grant in self.run.grants if grant not in call.uses]
             if call.key is not None:
                 self.run.keys.setdefault((call.name, call.key), call.args)

@@ -43,6 +43,7 @@ class Run:
         self.coming: list[tuple[int, int, str, int, Callable[[], None]]] = []
         self.first_start, self.keys = dict[str, int](), dict[tuple[str, Any], Any]()
         self.queue, self.grants = list[tuple[str, Any]](), list[Any]()
+        self.counted = list[tuple[Any, int]]()
         self.undo, self.doubts, self.ended = list[Undo](), list[Doubt](), list[Closed]()
         self.parked: tuple[Frame, str] | None = None
         self.cancelled, self.ending, self.status, self.output = False, "", "", dict[str, Any]()

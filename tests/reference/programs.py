@@ -25,6 +25,8 @@ class Maker:
     seed: int
     parts: frozenset[str] = ALL
     chance: random.Random = field(init=False)
+    aside: random.Random = field(init=False)
+    """For what was added later: all else in the program of a seed stays as it was."""
     number: int = 0
     lines: list[str] = field(default_factory=list)
     asks: list[str] = field(default_factory=list)
@@ -34,6 +36,7 @@ class Maker:
 
     def __post_init__(self) -> None:
         self.chance = random.Random(f"program {self.seed}")
+        self.aside = random.Random(f"everybody {self.seed}")
 
     # ---- odds and ends
 
@@ -155,6 +158,10 @@ class Maker:
             found.append(f"reserve {{ {'  '.join(kept)} }}")
         return "  ".join(found)
 
+    def whose(self) -> str:
+        """Over all runs: in this world there is one, with all that its agents are run for."""
+        return " per principal" if self.aside.random() < 0.4 else ""
+
     def policy(self) -> list[str]:
         when = f" when args.x < {self.chance.randint(4, 30)}" if self.odds(25) else ""
         rules = ["allow any reads", f"allow wr, keyed{when}", "allow sure, both, un", "allow pay"]
@@ -164,9 +171,9 @@ class Maker:
             )
         if self.odds(25):
             calls = f"{self.pick(*READS, *WRITES)} {self.chance.randint(1, 4)} calls"
-            rules.append(f"limit {calls}{self.pick('', ' per minute', ' per args.x')}")
+            rules.append(f"limit {calls}{self.pick('', ' per minute', ' per args.x')}{self.whose()}")
         if self.odds(12):
-            rules.append(f"limit {self.pick('keyed', 'wr')} total args.x <= {self.chance.randint(3, 20)}")
+            rules.append(f"limit {self.pick('keyed', 'wr')} total args.x <= {self.chance.randint(3, 20)}{self.whose()}")
         if self.odds(12):
             rules.append(f"never {self.pick(*WRITES)} after {self.pick(*READS)} when x > {self.chance.randint(0, 5)}")
         if self.odds(12):
