@@ -1,7 +1,8 @@
 """Forgetting runs that have ended, in one transaction.
 
 What stays: the ids (`gone`), so that nobody can mistake a new run for an old one; the declared keys, which are promises
-to the world outside and not to the run; definitions, which a run that is just being started may be about to name.
+to the world outside and not to the run; definitions, which a run that is just being started may be about to name; of
+what somebody has used of a limit that runs share, all that a window can see, and how much it was.
 """
 
 from __future__ import annotations
@@ -11,6 +12,14 @@ from collections.abc import Collection, Sequence
 
 from jamjet_dsl.kernel.model import ENDED
 from jamjet_dsl.ports import Pruned
+
+SEEN_MS = 2 * 86_400_000
+"""The longest window of a limit is a day; the clocks of two processes are not a day apart."""
+
+_USED = """DELETE FROM shared WHERE at_ms < ?1 AND run NOT IN (SELECT run FROM runs) AND EXISTS (
+  SELECT 1 FROM shared l WHERE (l.who, l.counter, l.grp) = (shared.who, shared.counter, shared.grp)
+    AND (l.at_ms, l.calls) > (shared.at_ms, shared.calls) AND l.at_ms < ?1)"""
+"""Each row says what all up to it add up to, so of those that no window can see any more the newest is enough."""
 
 _BELONGS = ("snapshots", "inbox", "dedupe", "questions", "erasable", "events")
 
@@ -41,6 +50,7 @@ def forget(db: sqlite3.Connection, run_ids: Sequence[str], now_ms: int) -> None:
             db.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
         db.execute("DELETE FROM runs WHERE run = ?", (run,))
         db.execute("INSERT INTO gone VALUES (?, 'run', ?)", (run_id, now_ms))
+    db.execute(_USED, (now_ms - SEEN_MS,))
     (after,) = db.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()
     if after < before:
         # Whoever follows the positions must never meet one twice: the newest stays taken, by an event of no run.

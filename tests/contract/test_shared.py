@@ -120,6 +120,28 @@ def test_what_was_used_outlives_the_run(store: Store) -> None:
     assert store.shared_use("ann", "c", "[]", 0) == (1, Decimal("1.50"))
 
 
+def test_what_no_window_can_see_is_forgotten_and_how_much_it_was_is_not(store: Store) -> None:
+    """The newest of the old ones says how much there was; those of runs that are still there stay, for the doctor."""
+    day, ended = 86_400_000, Standing("completed", "done")
+    for n in range(8):
+        lease = begin(store, f"r{n}")
+        last = Draft(10 * day + n, "finished", {"status": "completed"})
+        when = use(f"#{n}.1", "1", (None, None), at_ms=n * day)
+        if n == 2:
+            append(store, lease, 1, [moved(1)], RUNNING, uses=[when])
+            continue
+        append(store, lease, 1, [last], ended, uses=[when], release=True)
+    windows = [(8, Decimal(8)), (2, Decimal(2)), (1, Decimal(1)), NONE]
+    times = (-1, 5 * day, 6 * day, 7 * day)
+    for _ in range(2):
+        assert [store.shared_use("ann", "c", "[]", since) for since in times] == windows
+        store.prune(now_ms=7 * day + 1)
+    assert len(store.summaries()) == 1
+    if isinstance(store, SqliteStore):
+        kept = store._db.execute("SELECT calls FROM shared ORDER BY calls").fetchall()
+        assert kept == [(3,), (6,), (7,), (8,)]
+
+
 def test_of_two_writers_one_gets_the_last_place(tmp_path: Path) -> None:
     """Both were decided by the same look at what others had used; they write at once."""
     for number in range(10):
