@@ -213,6 +213,49 @@ async def test_many_that_have_room_are_not_decided_again(monkeypatch: pytest.Mon
     await office.close()
 
 
+ASKED = """language 1
+tool wire(order: string) -> string { effect irreversible  key order }
+agent desk version 1 {
+  input  order: string
+  output done: bool
+  budget { steps 9  exceeded -> over }
+  policy { allow any  require approval ask_it before wire  limit wire 1 call per principal }
+  start state ask_it {
+    ask role "x" to wire(order) "Sure?" options yes approves, no timeout 1d
+    on yes -> pay  on no -> over  on denied -> over  on timeout -> over
+  }
+  state pay { call approved wire as id  on denied -> over  on in_doubt -> over  on error any -> over  -> paid }
+  final paid { done = true }
+  final over { done = false }
+}
+"""
+
+
+async def test_an_approval_is_no_place_and_what_has_none_left_is_not_asked() -> None:
+    """A process that only posts leaves the question to one that looks at the database."""
+    store, made = MemoryStore(), list[str]()
+
+    async def wire(order: str) -> str:
+        made.append(order)
+        return order
+
+    async with Engine(store, tools={"wire": wire}, clock=SimClock()) as jam:
+        program = compile_text(ASKED)
+        for name in ("a", "b"):
+            await jam.start(program, {"order": name}, id=name, principal="ann", drive=False)
+            assert store.summary(name).status == "running"
+            await (await jam.resume(name)).wait()
+        for question in store.questions():
+            await jam.answer(question.run_id, "yes", by={"id": "bob", "roles": ["x"]})
+            await jam.run(question.run_id).wait()
+        third = await jam.start(program, {"order": "c"}, id="c", principal="ann")
+        assert (await third.wait()).state == "over"
+    assert [store.summary(name).state for name in ("a", "b", "c")] == ["paid", "over", "over"]
+    assert made == ["a"]
+    assert "asked" not in [event.kind for event in store.history("c")]
+    assert all(replay(store, name).proven for name in ("a", "b", "c"))
+
+
 SECRET = """language 1
 tool refund(order: string, pin: secret string) -> string { effect writes  key order }
 agent desk version 1 {
