@@ -245,7 +245,7 @@ async def test_an_approval_is_no_place_and_what_has_none_left_is_not_asked() -> 
             await jam.start(program, {"order": name}, id=name, principal="ann", drive=False)
             assert store.summary(name).status == "running"
             await (await jam.resume(name)).wait()
-        for question in store.questions():
+        for question in sorted(store.questions(), key=lambda row: row.run_id):
             await jam.answer(question.run_id, "yes", by={"id": "bob", "roles": ["x"]})
             await jam.run(question.run_id).wait()
         third = await jam.start(program, {"order": "c"}, id="c", principal="ann")
