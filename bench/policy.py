@@ -18,7 +18,7 @@ from typing import Any
 
 from jamjet_dsl import compile_text
 from jamjet_dsl.definition import Definition
-from jamjet_dsl.engine.advance import advance
+from jamjet_dsl.engine.advance import advance, used_by_nobody
 from jamjet_dsl.engine.chance import SystemChance
 from jamjet_dsl.kernel import inputs, rules
 from jamjet_dsl.kernel.machine import initial
@@ -143,7 +143,7 @@ def step_us(definition: Definition, steps: int) -> float:
     state, began, now_ms = initial("bench"), perf_counter_ns(), AT_MS
     while True:
         now_ms += 1_000
-        step = advance(ready, state, [happened], now_ms, chance, lambda tool, key: None)
+        step = advance(ready, state, [happened], now_ms, chance, lambda use: None, used_by_nobody)
         state = step.state
         if step.ended:
             assert state.status == "completed"

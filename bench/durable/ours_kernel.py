@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from bench.durable.job import MARK, timed
 from jamjet_dsl import compile_text
-from jamjet_dsl.engine.advance import advance
+from jamjet_dsl.engine.advance import advance, used_by_nobody
 from jamjet_dsl.engine.chance import SystemChance
 from jamjet_dsl.engine.collector import calm
 from jamjet_dsl.kernel import inputs
@@ -96,7 +96,7 @@ def advances(program: Program, goal: int) -> RunState:
     happened = inputs.started(program, {"goal": goal}, {"id": "bench"}, "0" * 64)
     state = initial("bench")
     while True:
-        step = advance(program, state, [happened], AT_MS, chance, lambda tool, key: None)
+        step = advance(program, state, [happened], AT_MS, chance, lambda use: None, used_by_nobody)
         state = step.state
         if step.ended:
             return state

@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.durable.job import MARK, peak_mib
 from jamjet_dsl import Engine, compile_text
-from jamjet_dsl.engine.advance import Transition, advance, standing
+from jamjet_dsl.engine.advance import Transition, advance, standing, used_by_nobody
 from jamjet_dsl.engine.chance import SystemChance
 from jamjet_dsl.kernel import inputs
 from jamjet_dsl.kernel.machine import fold
@@ -78,7 +78,7 @@ def build(path: str, events: int) -> dict[str, Any]:
     lease = store.claim(RUN, "bench", LEASE_MS, now)
     chance = SystemChance()
     written, drafts = state.seq, list[Draft]()
-    step = advance(program, state, [], now, chance, store.key_digest)
+    step = advance(program, state, [], now, chance, store.key_digest, used_by_nobody)
     while step.effects:
         drafts += step.drafts
         if len(drafts) >= BATCH:
@@ -86,7 +86,7 @@ def build(path: str, events: int) -> dict[str, Any]:
         (call,) = step.effects.values()
         assert isinstance(call, Call)
         outcome = inputs.succeeded(program, step.state, call, call.args["n"] + 1, None, 0)
-        step = advance(program, step.state, [outcome], now, chance, store.key_digest)
+        step = advance(program, step.state, [outcome], now, chance, store.key_digest, used_by_nobody)
     drafts += step.drafts
     written = flush(store, lease, written, drafts, step)
     store.release(lease)

@@ -52,6 +52,11 @@ class Used(Protocol):
     def __call__(self, who: str, share: Share) -> tuple[int, Decimal]: ...
 
 
+def used_by_nobody(who: str, share: Share) -> tuple[int, Decimal]:
+    """Where there is no database that runs could share."""
+    return 0, Decimal(0)
+
+
 def used_in(uses: Iterable[SharedUse], who: str, share: Share) -> tuple[int, Decimal]:
     """What the uses of one run add to a limit that runs share: calls and total. Where two limits count the same, a call
     was used once."""
