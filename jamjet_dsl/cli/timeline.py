@@ -23,6 +23,7 @@ from jamjet_dsl.cli.told import (
 from jamjet_dsl.cli.words import ago, when
 from jamjet_dsl.cli.words import journaled as plain
 from jamjet_dsl.definition import Agent, Definition, Each, Edge, Parallel, Region, State
+from jamjet_dsl.kernel.ids import base_of
 from jamjet_dsl.render.graph import trigger_text
 from jamjet_dsl.render.readable import duration, money, quantity
 
@@ -97,7 +98,8 @@ class Timeline:
                 return closed_text(body, self._name(_path(body)))
             case kind if kind in OUTCOMES:
                 cmd = str(body.get("cmd"))
-                said = OUTCOMES[kind](body, self._calls.get(cmd, str(body.get("tool") or "")))
+                about = base_of(cmd) if kind == "probed" else cmd  # `confirm` speaks of the call that it is asked about
+                said = OUTCOMES[kind](body, self._calls.get(about, str(body.get("tool") or "")))
                 return said + self._cost(cmd, body)
             case kind if kind in WORDS:
                 return WORDS[kind](body)

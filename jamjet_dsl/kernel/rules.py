@@ -106,6 +106,7 @@ def decide(
             if isinstance(facts, Missing):
                 return facts
             inner, shown = inner.nested(facts[0]), facts[1]
+            inner.unreadable = frozenset(fact.name for fact in docket.facts if fact.name not in facts[0])
         judge = _Judge(docket, program.defn.tools[tool].effect, state, home, inner, tool, used_of(state, home, cmd))
         for rule in docket.rules:
             judge.rule(rule)

@@ -27,8 +27,11 @@ class Scope(dict[str, Any]):
     what stands in no circle is gone without the garbage collector.
     """
 
-    __slots__ = ("_asked", "_frame", "_program", "_state", "provenance")
+    __slots__ = ("_asked", "_frame", "_program", "_state", "provenance", "unreadable")
     provenance: Mapping[str, frozenset[str]]
+    unreadable: frozenset[str]
+    """Facts that could not be read. That such a name has no value does not mean that there is none: asking for it is an
+    error, also by `has`."""
     _program: Program | None
     _state: RunState
     _frame: Frame
@@ -38,6 +41,8 @@ class Scope(dict[str, Any]):
     def __missing__(self, name: str) -> Any:
         if name in _PROVENANCE:
             return (self if self._asked is None else self._asked)._asks(_PROVENANCE[name])
+        if name in self.unreadable:
+            raise EvalError("unreadable", f"the fact `{name}` could not be read")
         if self._program is None:
             raise KeyError(name)
         value = self[name] = _root(name, self._program, self._state, self._frame)
@@ -47,6 +52,7 @@ class Scope(dict[str, Any]):
         """The same names, to be changed."""
         made = _scope(self, self.provenance, self._program, self._state, self._frame)
         made._asked = self if self._asked is None else self._asked
+        made.unreadable = self.unreadable
         return made
 
     def nested(self, names: Mapping[str, Any], provenance: Mapping[str, frozenset[str]] | None = None) -> Scope:
@@ -54,6 +60,7 @@ class Scope(dict[str, Any]):
         known = {**self.provenance, **provenance} if provenance else self.provenance
         made = _scope(self, known, self._program, self._state, self._frame)
         made.update(names)
+        made.unreadable = self.unreadable
         return made
 
     def flags(self, names: Iterable[str]) -> frozenset[str]:
@@ -90,6 +97,7 @@ def _scope(
     made = Scope(names)
     made.provenance = provenance
     made._program, made._state, made._frame, made._asked = program, state, frame, None
+    made.unreadable = NONE
     return made
 
 

@@ -19,6 +19,8 @@ from tests.kernel.source import begun, compiled, only
 
 TOOLS = """
 record Order { status: string  total: int }
+record Held { status: string  hold: bool? }
+tool held(id: string) -> Held { effect reads  timeout 5s }
 tool order(id: string) -> Order { effect reads  timeout 5s }
 tool look(id: string) -> string { effect reads  timeout 5s }
 tool ship(id: string, n: int) -> string { effect writes  timeout 5s }
@@ -120,6 +122,27 @@ def test_a_rule_that_raises_denies(rules: str) -> None:
 
 FACT = 'allow ship  fact o = order(id = args.id) within 10m  forbid ship when o.status == "gone"'
 OPEN = {"status": "open", "total": 1}
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "forbid ship when has(o.hold) && o.hold",
+        "forbid ship when has(o)",
+        "forbid ship when has(p.hold)",
+        'forbid ship when ["a"].exists(e, has(o.hold))',
+        "allow ship when !has(o.hold)",
+        "limit ship total (has(o.hold) ? 9 : 1) <= 5",
+    ],
+)
+def test_that_a_fact_could_not_be_read_does_not_mean_that_a_field_is_absent(rule: str) -> None:
+    facts = "fact o = held(id = args.id)  fact p = held(id = o.status)"
+    guard = fence(f"{'' if rule.startswith('allow') else 'allow ship'}  {facts}  {rule}")
+    assert guard.decide("ship", SHIP).verdict == "denied"
+    assert guard.decide("ship", SHIP).reason.count("could not be read") == 1
+    known = {"status": "open"}
+    verdict = "denied" if rule == "forbid ship when has(o)" else "allowed"
+    assert guard.decide("ship", SHIP, facts={"o": known, "p": known}).verdict == verdict
 
 
 @pytest.mark.parametrize("rule", ['forbid ship when o.status == "gone"', 'forbid ship when !(o.status == "open")'])
