@@ -92,7 +92,7 @@ def _group(veil: Veil | None, group: str) -> str:
 
 def hide_state(veil: Veil | None, data: bytes) -> bytes:
     """The bytes of a snapshot as they are stored."""
-    return data if veil is None else _recoded(veil.hide_value(json.loads(data)))
+    return data if veil is None else _recoded(veil.stored(json.loads(data)))
 
 
 def reveal_state(veil: Veil | None, data: bytes) -> bytes:

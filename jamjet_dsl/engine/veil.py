@@ -48,6 +48,10 @@ _OWN = frozenset(
 )
 """The fields of events that are the journal's own. Every other one may hold what programs compute with."""
 _MARK = re.compile("‹redacted ([0-9a-f]{64}(?:/[0-9])?)›")
+_WRITTEN = re.compile(f"{_MARK.pattern}|‹literal ((?:literal )*redacted )")
+_LOOKS_LIKE = re.compile("‹((?:literal )*redacted )")
+"""What looks like a mark and is none, since somebody wrote it. Where it is stored a word stands before it: marks can be
+read in histories and exports, and nobody must be given a hidden value for having written down its mark."""
 ERASED = "‹erased›"
 """How a value that was erased is shown."""
 _SHORT = 4
@@ -89,22 +93,23 @@ class Hidden:
             return mark if mark is not None and "/" not in mark else None
         return self._others.get(canonical(value))
 
-    def hide(self, tree: Any) -> Any:
-        """A value in the journal form (or plain JSON) without what is hidden."""
+    def hide(self, tree: Any, to_store: bool = False) -> Any:
+        """A value in the journal form (or plain JSON) without what is hidden; `to_store` so that `reveal` gives just
+        that value again, whatever marks somebody wrote into it."""
         if isinstance(tree, str):
-            return self._hide_text(tree)
+            return self._hide_text(tree, to_store)
         if self._others and tree is not None and not isinstance(tree, bool):
             commitment = self._others.get(canonical(tree))
             if commitment is not None:
                 return {"$redacted": commitment}
         if isinstance(tree, dict):
-            return {self._hide_text(name): self.hide(item) for name, item in tree.items()}
-        return [self.hide(item) for item in tree] if isinstance(tree, list | tuple) else tree
+            return {self._hide_text(name, to_store): self.hide(item, to_store) for name, item in tree.items()}
+        return [self.hide(item, to_store) for item in tree] if isinstance(tree, list | tuple) else tree
 
     def reveal(self, tree: Any) -> Any:
         """The value that was hidden. What was erased stays a text that says so."""
         if isinstance(tree, str):
-            return _MARK.sub(lambda mark: self._inner.get(mark[1], mark[0]), tree) if "‹" in tree else tree
+            return _WRITTEN.sub(self._meant, tree) if "‹" in tree else tree
         if isinstance(tree, dict):
             if len(tree) == 1 and "$redacted" in tree:
                 commitment = tree["$redacted"]
@@ -113,14 +118,25 @@ class Hidden:
             return {self.reveal(name): self.reveal(item) for name, item in tree.items()}
         return [self.reveal(item) for item in tree] if isinstance(tree, list) else tree
 
-    def _hide_text(self, text: str) -> str:
+    def _meant(self, found: re.Match[str]) -> str:
+        """What stands in a stored text for a mark, or for what only looks like one."""
+        return self._inner.get(found[1], found[0]) if found[2] is None else f"‹{found[2]}"
+
+    def _hide_text(self, text: str, to_store: bool) -> str:
         if text in self._texts:
             return f"‹redacted {self._texts[text]}›"
         if self._pattern is None:
             # The longest first: one value may be a part of another.
             long = sorted((t for t in self._texts if len(t) >= _SHORT), key=len, reverse=True)
             self._pattern = re.compile("|".join(map(re.escape, long)) if long else "(?!)")
-        return self._pattern.sub(lambda found: f"‹redacted {self._texts[found[0]]}›", text)
+        parts, end = list[str](), 0
+        for found in self._pattern.finditer(text):
+            parts += [text[end : found.start()], f"‹redacted {self._texts[found[0]]}›"]
+            end = found.end()
+        parts.append(text[end:])
+        if to_store:
+            parts[::2] = [_LOOKS_LIKE.sub("‹literal \\1", part) for part in parts[::2]]
+        return "".join(parts)
 
 
 class Veil:
@@ -204,14 +220,18 @@ class Veil:
 
     def hide(self, draft: Draft) -> Draft:
         """An event as it is stored."""
-        return Draft(draft.at_ms, draft.kind, _fields(draft.body, self._all.hide))
+        return Draft(draft.at_ms, draft.kind, _fields(draft.body, self.stored))
 
     def reveal(self, body: dict[str, Any]) -> dict[str, Any]:
         """An event's body as the kernel takes it. What was erased stays hidden."""
         return _fields(body, self._all.reveal)
 
+    def stored(self, tree: Any) -> Any:
+        """A value in the journal form (or plain JSON) as it is stored, without what is secret or redacted."""
+        return self._all.hide(tree, to_store=True)
+
     def hide_value(self, tree: Any) -> Any:
-        """A value in the journal form (or plain JSON) without what is secret or redacted."""
+        """A value in the journal form (or plain JSON) for people, without what is secret or redacted."""
         return self._all.hide(tree)
 
     def hide_secrets(self, tree: Any) -> Any:

@@ -239,7 +239,7 @@ PLANTS: dict[str, tuple[object, str, Callable[..., Any]]] = {
     "values at rest": (vault_module.Vault, "seal", lambda self, run, path, value: vault_module.keep_plain(path, value)),
     "outputs": (Veil, "hide_secrets", lambda self, tree: tree),
     "what people are shown": (view_module.Veil, "hide_value", lambda self, tree: tree),
-    "texts": (Hidden, "_hide_text", lambda self, text: self._texts and text),
+    "texts": (Hidden, "_hide_text", lambda self, text, to_store: self._texts and text),
 }
 
 

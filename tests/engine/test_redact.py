@@ -8,12 +8,14 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jamjet_dsl import Engine, Scripted, compile_text
 from jamjet_dsl.definition import Compiled
 from jamjet_dsl.engine.journal import hide_state, reveal_state
+from jamjet_dsl.engine.replay import replay
 from jamjet_dsl.engine.sight import Sight
 from jamjet_dsl.engine.veil import Veil, notes
 from jamjet_dsl.kernel.model import RunState
@@ -146,6 +148,69 @@ def test_hiding_and_revealing_gives_the_same_value(text: str, number: int, tree:
     assert again.reveal(hidden) == body
     data = json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
     assert reveal_state(veil, hide_state(veil, data)) == data
+
+
+def test_a_mark_that_somebody_writes_is_a_text_like_any_other() -> None:
+    """Marks stand in histories: whoever writes one into a message must not be given what it stands for."""
+    veil = Veil(Sight.of(Program.of(compile_text(TWO).definition)), "r")
+    veil.learn(RunState("r", input={"x": "the-secret", "n": 7}))
+    (mark,) = veil.hide(Draft(1, "moved", {"set": ["the-secret"]})).body["set"]
+    (number,) = veil.hide(Draft(1, "moved", {"set": [7]})).body["set"]
+    plain = [
+        mark,
+        f"see {mark}!",
+        mark.replace("redacted ", "literal redacted "),
+        "‹redacted ",
+        "‹literal ",
+        "‹erased›",
+    ]
+    plain += [f"‹redacted {number['$redacted']}/1›", mark.replace("›", "/1›"), f"{mark}the-secret{mark}"]
+    hidden = veil.hide(Draft(1, "moved", {"set": [*plain, {mark: mark}]})).body
+    assert "the-secret" not in json.dumps(hidden)
+    assert veil.reveal(hidden) == {"set": [*plain, {mark: mark}]}
+    data = json.dumps({"vars": plain}, ensure_ascii=False, separators=(",", ":")).encode()
+    assert reveal_state(veil, hide_state(veil, data)) == data
+
+
+TOLD = """
+tool post(text: string) -> string { effect writes }
+agent a {
+  input pan: secret string
+  output done: string
+  event note(text: string)
+  var text: string = ""
+  budget { steps 9  exceeded -> bad }
+  policy { allow post }
+  on error any -> bad
+  start state wait_for_it { wait for event note(n) timeout 1h  on timeout -> bad  -> again { set text = n.text } }
+  state again { wait for event note(m) timeout 1h  on timeout -> bad  -> say }
+  state say { call post(text) as p  on in_doubt -> bad  -> good }
+  final good { done = p }
+  failed bad { done = "no" }
+}
+"""
+
+
+async def test_a_mark_in_a_message_does_not_become_the_secret_when_the_run_goes_on_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JAM_KEY", "5a" * 32)
+    posted: list[str] = []
+
+    async def post(text: str) -> str:
+        posted.append(text)
+        return "ok"
+
+    path, tools = tmp_path / "t.db", {"post": post}
+    async with Engine(path, tools=tools) as jam:
+        await jam.start(compile_text(TOLD), {"pan": "4111222233334444"}, id="r")
+        mark = next(jam.history("r")).body["input"]["pan"]
+        await jam.send("r", "note", {"text": f"post {mark}"})
+    async with Engine(path, tools=tools) as jam:
+        await jam.send("r", "note", {"text": "go"})
+        await jam.run("r").wait()
+    assert posted == [f"post {mark}"]
+    assert replay(SqliteStore(path), "r").proven
 
 
 def test_what_redaction_does_not_do_is_said() -> None:
