@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from jamjet_dsl.diagnostics.errors import JamError
+from jamjet_dsl.kernel.errors import ToolError as ToolError
 from jamjet_dsl.kernel.model import ENDED, Call, Event, Think
 
 
@@ -434,44 +435,6 @@ class ToolContext:
     promised: bool
     attempt: int
     deadline_ms: int | None
-
-
-STANDARD_ERRORS = frozenset(
-    [
-        "Timeout",
-        "RateLimited",
-        "Disconnected",
-        "Unavailable",
-        "InvalidInput",
-        "InvalidOutput",
-        "Crashed",
-        "JoinFailed",
-        "ChildFailed",
-    ]
-)
-
-
-class ToolError(Exception):
-    """An error with a name that programs can handle: a standard one, or one that the tool `raises`.
-
-    `definite` says that the call certainly had no effect; None lets the language decide by the name.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        message: str = "",
-        *,
-        definite: bool | None = None,
-        retry_after_ms: int | None = None,
-        usage: dict[str, Any] | None = None,
-    ) -> None:
-        super().__init__(message or name)
-        self.name = name
-        self.message = message or name
-        self.definite = definite
-        self.retry_after_ms = retry_after_ms
-        self.usage = usage
 
 
 class ToolHost(Protocol):

@@ -21,6 +21,7 @@ from typing import Any
 
 from jamjet_dsl.definition import Compiled
 from jamjet_dsl.diagnostics.errors import JamError
+from jamjet_dsl.kernel.errors import ToolError
 from jamjet_dsl.kernel.policy import Fence, Ledger
 from jamjet_dsl.kernel.rules import Verdict
 from jamjet_dsl.kernel.scalars import EvalError, parse_timestamp
@@ -155,11 +156,20 @@ class Judge:
             attested=[n for n, v in call.told(call.args).items() if n in call.args and _same(v, call.args[n])],
             untrusted=call.untrusted,
             facts=call.facts,
+            read=lambda tool, args: self._given(call, tool, args),
             at_ms=call.at_ms,
         )
         fence.record(call.tool, call.args, ok=call.ok, result=call.result, at_ms=call.at_ms)
         places = tuple(dict.fromkeys(self._rules[rule].place for rule in decision.rules))
         return Decided(number, call.tool, decision.verdict, places, decision.reason), decision.rules
+
+    def _given(self, call: _Call, tool: str, args: Mapping[str, Any]) -> Any:
+        """A fact that the trace does not say: where its read is the very call that is decided, what that gave."""
+        if (tool, args) != (call.tool, call.args) or (call.ok and call.result is None):
+            raise ToolError("Unavailable")
+        if not call.ok:
+            raise ToolError(next(iter(self._defn.tools[tool].raises), "Crashed"))
+        return call.result
 
 
 def _count(counts: dict[Verdict, int], verdict: Verdict) -> None:
@@ -192,7 +202,8 @@ class _Call:
     result (out)  what it gave, for rules that read it
     confirm       its approval: true (1) for every approval that the rules want, or a list of those that were given,
                   `{"by": "ann", "roles": ["officer"], "ask": "review"}`
-    facts         the policy's facts by name, as they were at that moment
+    facts         the policy's facts by name, as they were at that moment. One that is not there could be anything
+    fact_errors   the errors that reads of facts ended with, by name: one that the tool `raises` says that there is none
     attested      the values that a person gave, by parameter or variable: an argument is attested if it is this value.
                   Or a list of such values, or of the names of what holds them
     untrusted     a list of the parameters that text from outside had a part in
@@ -235,7 +246,7 @@ class _Call:
             _named(call, "result", "out"),
             False if listed else _flag(call, "confirm", False),
             [_approval(given) for given in confirm] if isinstance(confirm, list) else [],
-            _values(call, "facts"),
+            {**_values(call, "facts"), **_errors(call)},
             attested if isinstance(attested, list) else _values(call, "attested"),
             _names(call, "untrusted"),
             time_ms(call["at"]) if call.get("at") is not None else None,
@@ -290,6 +301,13 @@ def _values(call: Mapping[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"`{name}` is not an object")
     return value
+
+
+def _errors(call: Mapping[str, Any]) -> dict[str, Any]:
+    errors = _values(call, "fact_errors")
+    if not all(isinstance(name, str) for name in errors.values()):
+        raise ValueError("`fact_errors` is not an object of names of errors")
+    return {fact: ToolError(name) for fact, name in errors.items()}
 
 
 def _names(call: Mapping[str, Any], name: str) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from jamjet_dsl import definition as d
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.kernel.budget import homes
+from jamjet_dsl.kernel.errors import INDEFINITE, NOT_SENT, STANDARD_ERRORS
 from jamjet_dsl.kernel.ids import base_of, fact_of, frame_of
 from jamjet_dsl.kernel.model import ENDED, MODES, Call, Frame, Json, Mode, Question, RunState, Think
 from jamjet_dsl.kernel.outcomes import is_open, people_for
@@ -26,11 +27,6 @@ from jamjet_dsl.kernel.values import EvalError, from_journal, from_public, to_jo
 
 Made: TypeAlias = tuple[str, dict[str, Json]]
 
-INDEFINITE = frozenset({"Timeout", "Disconnected", "Crashed", "InvalidOutput"})
-"""After one of these nobody knows whether a call that writes happened."""
-NOT_SENT = frozenset({"InvalidInput", "RateLimited", "Unavailable"})
-"""With one of these nothing was done, so nothing is charged."""
-STANDARD = INDEFINITE | NOT_SENT | {"JoinFailed", "ChildFailed"}
 NOTHING_USED: dict[str, Json] = {"tokens_in": 0, "tokens_out": 0, "cost": "0"}
 
 
@@ -154,7 +150,7 @@ def failed(
     An error that the tool does not declare counts as `Crashed`: the program cannot know what it means.
     """
     raises = program.defn.tools[command.tool].raises if isinstance(command, Call) else ()
-    if error not in STANDARD and error not in raises:
+    if error not in STANDARD_ERRORS and error not in raises:
         message, error = f"{error}: {message}", "Crashed"
     if not is_open(state, command.id):
         return "late", {**_named(command), "error": error, "message": message, "duration_ms": duration_ms}

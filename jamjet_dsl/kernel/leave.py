@@ -14,8 +14,8 @@ from jamjet_dsl import definition as d
 from jamjet_dsl.kernel.actions import interrupting
 from jamjet_dsl.kernel.budget import out_of_steps
 from jamjet_dsl.kernel.calls import confirm
+from jamjet_dsl.kernel.errors import INDEFINITE
 from jamjet_dsl.kernel.ids import action_id, timer_id
-from jamjet_dsl.kernel.inputs import INDEFINITE
 from jamjet_dsl.kernel.model import Command, Frame, Record, RunState, SetTimer
 from jamjet_dsl.kernel.program import WRITES, Program
 from jamjet_dsl.kernel.records import DENIED, EVALUATION, called_tool, closed, edges_of, exceeded, fault, parked

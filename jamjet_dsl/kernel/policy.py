@@ -20,6 +20,7 @@ from jamjet_dsl.definition import Definition, Scalar, Type
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.kernel import monitors, rules
 from jamjet_dsl.kernel.draft import Draft
+from jamjet_dsl.kernel.errors import named_error
 from jamjet_dsl.kernel.model import Frame, Grant, RunState, Share
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.records import check_args, digest_of
@@ -96,8 +97,9 @@ class Fence:
         `approvals` were given for exactly this call: `{"ask": state, "by": id, "roles": [...]}`; `approved` stands
         for every approval that the rules want. `attested` are the parameters whose value a person gave, `untrusted`
         those that outside text had a part in; what is named in neither is neither. Facts come from `facts` by name,
-        else from `read(tool, args)`; one that neither gives, that is not of its type, or whose reading raises, has no
-        value, and conditions that need it deny.
+        else from `read(tool, args)`. An error in place of one, or that `read` raises, says that there is none if the
+        tool `raises` it (by its class's name, or a `ToolError` of that name), and `has` is false then. One that failed
+        otherwise, that neither gives, or that is not of its type could be anything: what asks for it denies.
         """
         values, problems = self._arguments(tool, args)
         if problems:
@@ -204,17 +206,20 @@ class Fence:
         misfits: list[str],
     ) -> dict[str, Any]:
         entry: dict[str, Any] = {"at_ms": self._state.now_ms, "cmd": "#1.1"}
+        tool = self.program.defn.tools[missing.tool]
         if missing.name in facts:
             value = facts[missing.name]
         elif read is not None:
             try:
                 value = read(missing.tool, missing.args)
-            except Exception:  # whatever it was: the fact has no value, and what needs it is denied
-                return {**entry, "error": "Crashed"}
+            except Exception as problem:  # whatever it was: the fact has no value
+                value = problem
         else:
             return {**entry, "error": "Unavailable"}
+        if isinstance(value, Exception):
+            return {**entry, "error": named_error(value, tool.raises) or "Crashed"}
         problems: list[str] = []
-        type_ = self.program.defn.tools[missing.tool].result or _ANY
+        type_ = tool.result or _ANY
         result = from_public(value, type_, self.program.defn, missing.name, problems)
         misfits.extend(f"the fact {problem}" for problem in problems)
         return {**entry, "error": "InvalidOutput"} if problems else {**entry, "result": to_journal(result)}

@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.kernel import monitors
 from jamjet_dsl.kernel.docket import Docket, Ready, ReadyLimit, make_docket
+from jamjet_dsl.kernel.errors import STANDARD_ERRORS
 from jamjet_dsl.kernel.model import Grant, Json, RunState, Share
 from jamjet_dsl.kernel.program import Plan, Program
 from jamjet_dsl.kernel.scope import Scope, bool_of, monitors_at
@@ -102,11 +103,11 @@ def decide(
     else:
         inner, shown = scope.nested({"args": dict(args)}), dict[str, Json]()
         if docket.facts:
-            facts = _facts(state, home, inner, cmd, docket)
+            facts = _facts(program, state, home, inner, cmd, docket)
             if isinstance(facts, Missing):
                 return facts
-            inner, shown = inner.nested(facts[0]), facts[1]
-            inner.unreadable = frozenset(fact.name for fact in docket.facts if fact.name not in facts[0])
+            inner, shown = inner.nested(facts.values), facts.shown
+            inner.unreadable = facts.unreadable
         judge = _Judge(docket, program.defn.tools[tool].effect, state, home, inner, tool, used_of(state, home, cmd))
         for rule in docket.rules:
             judge.rule(rule)
@@ -438,20 +439,30 @@ def counts(state: RunState, need: Mapping[str, Json], person: Mapping[str, Json]
 # ---- facts
 
 
-def _facts(
-    state: RunState, home: str, scope: Scope, cmd: str, docket: Docket
-) -> tuple[dict[str, Any], dict[str, Json]] | Missing:
-    """The facts that the rules for this call read: values by name and what was read, or the first one missing.
+class _Facts(NamedTuple):
+    """The facts of a decision: values by name, what was read, and which could not be read."""
 
-    A fact that could not be read has no value, so every condition that needs it denies the call.
+    values: dict[str, Any]
+    shown: dict[str, Json]
+    unreadable: frozenset[str]
+
+
+def _facts(program: Program, state: RunState, home: str, scope: Scope, cmd: str, docket: Docket) -> _Facts | Missing:
+    """The facts that the rules for this call read, or the first one that has to be read.
+
+    Where the tool answered with an error that it `raises`, there is nothing to know: the fact has no value, and `has`
+    says so. After any other failure nobody knows what the answer would have been.
     """
     values: dict[str, Any] = {}
     shown: dict[str, Json] = {}
+    unreadable: set[str] = set()
     for fact in docket.facts:
         try:
             around = scope.nested(values)
+            around.unreadable = frozenset(unreadable)
             args = {name: value(around) for name, value in fact.args}
         except EvalError:
+            unreadable.add(fact.name)
             continue
         key = fact_key(home, fact.name, args)
         known = state.facts.get(key)
@@ -460,7 +471,9 @@ def _facts(
         shown[fact.name] = {"args": to_journal(args), "at_ms": known["at_ms"]}
         if "error" not in known:
             values[fact.name] = from_journal(known["result"])
-    return values, shown
+        elif known["error"] in STANDARD_ERRORS or known["error"] not in program.defn.tools[fact.tool].raises:
+            unreadable.add(fact.name)
+    return _Facts(values, shown, frozenset(unreadable))
 
 
 def fact_key(home: str, name: str, args: Mapping[str, Any]) -> str:

@@ -21,9 +21,10 @@ from typing import Any
 
 from jamjet_dsl.definition import Definition, Tool
 from jamjet_dsl.diagnostics.errors import JamError
+from jamjet_dsl.kernel.errors import STANDARD_ERRORS, named_error
 from jamjet_dsl.kernel.model import Call
 from jamjet_dsl.kernel.values import Duration, Timestamp, of_key
-from jamjet_dsl.ports import STANDARD_ERRORS, ToolContext, ToolError
+from jamjet_dsl.ports import ToolContext, ToolError
 from jamjet_dsl.tools.threads import Threads
 
 Function = Callable[..., Any]
@@ -269,9 +270,8 @@ def as_tool_error(error: Exception, tool: Tool) -> ToolError:
         return ToolError(
             "Crashed", f"{error.name} is not declared with raises: {error.message}", definite=error.definite
         )
-    for cls in type(error).__mro__:
-        if cls.__name__ in tool.raises:
-            return ToolError(cls.__name__, text)
+    if (name := named_error(error, tool.raises)) is not None:
+        return ToolError(name, text)
     match error:
         case TimeoutError():
             return ToolError("Timeout", text)

@@ -107,6 +107,35 @@ def test_what_is_not_told_denies(jam: Jam, desk: str) -> None:
     assert verdict(jam, {"tool": "page"}) == "denied"
 
 
+@pytest.mark.parametrize(
+    ("told", "decision"),
+    [
+        ({}, "denied"),
+        ({"result": {"status": "open", "total": 1}}, "allowed"),
+        ({"result": {"status": "gone", "total": 1}}, "denied"),
+        ({"result": {"status": "gone", "total": 1}, "facts": FACTS}, "allowed"),
+        ({"ok": 0}, "allowed"),
+        ({"ok": 0, "fact_errors": {"order": "Timeout"}}, "denied"),
+        ({"fact_errors": {"order": "NotFound"}}, "allowed"),
+    ],
+)
+def test_where_the_call_is_the_read_of_a_fact_it_says_it(
+    jam: Jam, desk: str, told: dict[str, Any], decision: str
+) -> None:
+    text = (
+        Path(desk)
+        .read_text()
+        .replace("for refund", "for refund, get_order")
+        .replace(
+            "  policy {",
+            """  policy {
+    forbid get_order when has(order) && order.status != "open\"""",
+        )
+    )
+    Path(desk).write_text(text.replace("timeout 5s }", "timeout 5s  raises NotFound }", 1))
+    assert verdict(jam, {"tool": "get_order", "args": {"id": "o"}, **told}) == decision
+
+
 def test_an_approval_is_for_what_it_says(jam: Jam, desk: str) -> None:
     assert last(jam, READ, {**REFUND, "confirm": 0})["decision"] == "needs_approval"
     assert verdict(jam, READ, {k: v for k, v in REFUND.items() if k != "confirm"}) == "needs_approval"
@@ -221,6 +250,7 @@ BAD = {
     "confirm is neither": b'{"calls": [{"tool": "page", "confirm": 2}]}',
     "an approval of nobody": b'{"calls": [{"tool": "page", "confirm": [{}]}]}',
     "facts are no object": b'{"calls": [{"tool": "page", "facts": []}]}',
+    "errors of facts are no names": b'{"calls": [{"tool": "page", "fact_errors": {"order": 1}}]}',
     "attested is neither": b'{"calls": [{"tool": "page", "attested": "url"}]}',
     "untrusted is no list": b'{"calls": [{"tool": "page", "untrusted": {"url": 1}}]}',
     "no time": b'{"calls": [{"tool": "page", "at": "noon"}]}',

@@ -70,12 +70,14 @@ class Shop:
 
 @dataclass
 class Tally:
-    """What came of one file. `stopped`, `flagged` and `both` count calls by rule; `words` are disagreements."""
+    """What came of one file. `stopped`, `flagged` and `both` count calls by rule; `unknown` are calls that were stopped
+    because the file does not say a fact that a rule asks for; `words` are disagreements."""
 
     traces: int = 0
     calls: int = 0
     unflagged: int = 0
     unstopped: int = 0
+    unknown: int = 0
     stopped: Counter[str] = field(default_factory=Counter)
     flagged: Counter[str] = field(default_factory=Counter)
     both: Counter[str] = field(default_factory=Counter)
@@ -95,7 +97,10 @@ def compare(shop: Shop, found: Iterator[Trace]) -> Tally:
             tally.stopped.update(ours)
             tally.flagged.update(theirs)
             tally.both.update(ours & theirs)
-            tally.unflagged += bool(ours and not theirs)
+            if ours and not theirs and decided.reason.endswith("could not be read"):
+                tally.unknown += 1
+            else:
+                tally.unflagged += bool(ours and not theirs)
             tally.unstopped += bool(theirs and not ours)
             if ours != theirs:
                 tally.words.append(
@@ -172,7 +177,8 @@ def _tell(name: str, tally: Tally) -> None:
     right = sum(tally.both.values())
     print(
         f"{name}: {tally.traces} sequences, {tally.calls} calls; {tally.unflagged} stopped that are not flagged, "
-        f"{tally.unstopped} flagged that are not stopped; {right} of {sum(tally.flagged.values())} flags by their rule"
+        f"{tally.unknown} for want of a fact, {tally.unstopped} flagged that are not stopped; "
+        f"{right} of {sum(tally.flagged.values())} flags by their rule"
     )
     print(f"  {'rule':6}{'stopped':>9}{'flagged':>9}{'both':>9}")
     for rule in sorted(tally.stopped | tally.flagged, key=_order):
@@ -203,7 +209,7 @@ def main(arguments: list[str]) -> int:
         print(f"  {line}")
     real = compare(shop, completed(traces(folder / "tau_real.jsonl"), owners_in(folder)))
     _tell("real runs", real)
-    return 1 if truth.unflagged or truth.unstopped or right < broken.total else 0
+    return 1 if truth.unflagged or truth.unknown or truth.unstopped or right < broken.total else 0
 
 
 if __name__ == "__main__":

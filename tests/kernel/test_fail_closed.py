@@ -10,6 +10,7 @@ from jamjet_dsl.compiler import compile_text
 from jamjet_dsl.definition import Definition
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.kernel import inputs
+from jamjet_dsl.kernel.errors import ToolError
 from jamjet_dsl.kernel.machine import apply
 from jamjet_dsl.kernel.model import Event
 from jamjet_dsl.kernel.policy import Fence
@@ -20,7 +21,7 @@ from tests.kernel.source import begun, compiled, only
 TOOLS = """
 record Order { status: string  total: int }
 record Held { status: string  hold: bool? }
-tool held(id: string) -> Held { effect reads  timeout 5s }
+tool held(id: string) -> Held { effect reads  timeout 5s  raises NotFound, Timeout }
 tool order(id: string) -> Order { effect reads  timeout 5s }
 tool look(id: string) -> string { effect reads  timeout 5s }
 tool ship(id: string, n: int) -> string { effect writes  timeout 5s }
@@ -143,6 +144,41 @@ def test_that_a_fact_could_not_be_read_does_not_mean_that_a_field_is_absent(rule
     known = {"status": "open"}
     verdict = "denied" if rule == "forbid ship when has(o)" else "allowed"
     assert guard.decide("ship", SHIP, facts={"o": known, "p": known}).verdict == verdict
+
+
+class NotFound(Exception):
+    """By its name the error that a tool `raises`."""
+
+
+@pytest.mark.parametrize(
+    ("error", "asked", "verdict"),
+    [
+        (NotFound(), "has(o)", "allowed"),
+        (NotFound(), "has(o.hold) && o.hold", "allowed"),
+        (NotFound(), "o.hold", "denied"),
+        (ToolError("NotFound"), "has(o)", "allowed"),
+        (ToolError("Busy"), "has(o)", "denied"),
+        (ToolError("Timeout"), "has(o)", "denied"),
+        (KeyError("NotFound"), "has(o)", "denied"),
+    ],
+)
+def test_that_a_tool_says_there_is_none_is_an_answer(error: Exception, asked: str, verdict: str) -> None:
+    """What the tool `raises` is what it has to say; that it was busy, or did not answer in time, says nothing."""
+    guard = fence(f"allow ship  fact o = held(id = args.id)  forbid ship when {asked}")
+    assert guard.decide("ship", SHIP, facts={"o": error}).verdict == verdict
+
+
+@pytest.mark.parametrize(("error", "path"), [("NotFound", ["s", "done"]), ("Timeout", ["s", "no"])])
+def test_in_a_run_too(error: str, path: list[str]) -> None:
+    run = Driver(
+        program(
+            "allow ship  fact o = held(id = args.id)  forbid ship when has(o) && o.hold",
+            'start state s { call ship("o1", n)  -> done }',
+            HANDLERS,
+        ),
+        {"held": Fails(error), "ship": "s1"},
+    )
+    assert run.start({"n": 5}).run().path == path
 
 
 @pytest.mark.parametrize("rule", ['forbid ship when o.status == "gone"', 'forbid ship when !(o.status == "open")'])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -20,6 +19,14 @@ OPERATORS: dict[str, Callable[[Any, Any], Any]] = {"+": operator.add, "-": opera
 
 class NoValue(Exception):
     """The expression has no value (§2.6)."""
+
+
+class Unreadable(NoValue):
+    """The expression asks for a fact that could not be read."""
+
+
+UNREADABLE = object()
+"""Stands for a fact that could not be read."""
 
 
 class Quantity(NamedTuple):
@@ -41,7 +48,10 @@ def evaluate(expr: Any, names: Names) -> Any:
         case ast.Lit():
             return expr.value
         case ast.Ident():
-            return item(names, expr.name)
+            value = item(names, expr.name)
+            if value is UNREADABLE:
+                raise Unreadable
+            return value
         case ast.Select():
             return item(evaluate(expr.operand, names), expr.field.text)
         case ast.Index():
@@ -130,9 +140,12 @@ def method(name: str, items: Any, variable: ast.Ident, body: ast.Expr, names: Na
 def function(name: str, args: tuple[ast.Arg, ...], names: Names) -> Any:
     """A built-in function."""
     if name == "has":
-        with suppress(NoValue):
+        try:
             return evaluate(args[0].value, names) is not None
-        return False
+        except Unreadable:
+            raise
+        except NoValue:
+            return False
     if name in ("calls", "attempted", "succeeded", "failed"):
         given = {arg.name.text: evaluate(arg.value, names) for arg in args if arg.name is not None}
         return names["$calls"]("attempted" if name == "calls" else name, args[0].value.name, given)

@@ -15,7 +15,7 @@ from jamjet_dsl.syntax.parser import parse
 from tests.reference.expressions import NoValue, Quantity
 from tests.reference.policy import policies
 from tests.reference.policy.guard import Guard
-from tests.reference.policy.judge import Judge, Ruling
+from tests.reference.policy.judge import GONE, Judge, Ruling
 from tests.reference.reading import clause, clauses
 
 HISTORIES = 12
@@ -105,10 +105,7 @@ def by_engine(
     now = max(at, guard.now_ms)
 
     def read(tool: str, args: dict[str, Any]) -> Any:
-        value = world.fact(tool, args, now)
-        if value is None:
-            raise OSError("it cannot be read")
-        return value
+        return world.fact(tool, args, now)
 
     if kept:
         return guard.ruling(tool, args, approvals, read, at)
@@ -122,8 +119,13 @@ def judge_of(text: str, world: policies.World) -> Judge:
     tools = {tool.name.text: tool for tool in clauses(items, ast.ToolDecl)}
 
     def read(tool: str, args: dict[str, Any], now: int) -> Any:
-        value = world.fact(tool, args, now)
-        if value is None or (isinstance(value, int) if tool == "info" else not isinstance(value, int)):
+        try:
+            value = world.fact(tool, args, now)
+        except policies.Gone:
+            return GONE
+        except (OSError, policies.Timeout):
+            raise NoValue from None
+        if isinstance(value, int) if tool == "info" else not isinstance(value, int):
             raise NoValue
         if isinstance(value, dict) and len(value) < 3:
             raise NoValue

@@ -12,6 +12,7 @@ from jamjet_dsl.kernel.policy import Decision, Fence, Ledger
 from jamjet_dsl.kernel.records import digest_of
 from jamjet_dsl.kernel.scope import scope_of
 from jamjet_dsl.kernel.values import from_public, to_journal
+from tests.reference.policy.policies import Gone, Timeout
 
 Reader = Callable[[str, dict[str, Any]], Any]
 
@@ -68,8 +69,8 @@ class Guard(Fence):
     def _outcome(self, missing: rules.Missing, read: Reader) -> dict[str, Any]:
         try:
             value = read(missing.tool, missing.args)
-        except OSError:
-            return {"error": "Unavailable"}
+        except (OSError, Gone, Timeout) as problem:
+            return {"error": "Unavailable" if isinstance(problem, OSError) else type(problem).__name__}
         problems: list[str] = []
         type_ = self.program.defn.tools[missing.tool].result
         assert type_ is not None

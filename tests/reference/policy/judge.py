@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from jamjet_dsl.syntax import ast
 from jamjet_dsl.syntax.node import Node, children
 from tests.reference.agents import WINDOWS, named
-from tests.reference.expressions import Names, NoValue, Quantity, evaluate
+from tests.reference.expressions import UNREADABLE, Names, NoValue, Quantity, evaluate
 from tests.reference.reading import FOREVER, effect, given, number, plain
 
 Rule = tuple[int, Any]
@@ -31,8 +31,12 @@ class Past(NamedTuple):
     at: int
 
 
+GONE = object()
+"""What a read gave that said that there is nothing of the kind."""
+
+
 class Read(NamedTuple):
-    """A read of a fact. `value` is NoValue if it could not be read."""
+    """A read of a fact. `value` is NoValue if it could not be read, GONE if there is none."""
 
     name: str
     args: dict[str, Any]
@@ -231,8 +235,8 @@ class Judge:
         return kind in known
 
     def facts(self, rules: list[Any], decl: ast.ToolDecl, names: Names) -> Names:
-        """The facts that these rules ask for, read now or known from a read that is fresh. One that could not be read,
-        or whose arguments have no value, has none."""
+        """The facts that these rules ask for, read now or known from a read that is fresh. Where there is none it has
+        no value; one that could not be read, or whose arguments have no value, must not even be asked for."""
         declared = [rule for rule in self.rules if isinstance(rule, ast.FactRule) and named(_speaks_of(rule), decl)]
         wanted = {name for rule in rules if not isinstance(rule, ast.FactRule) for name in _idents(rule)}
         for fact in reversed(declared):
@@ -245,15 +249,17 @@ class Judge:
             try:
                 tool = fact.call.tool.text
                 args = given(fact.call, self.tools[tool].params, {**names, **found})
-                found[fact.name.text] = self.value_of(fact, tool, args)
+                value = self.value_of(fact, tool, args)
             except NoValue:
-                continue
+                value = UNREADABLE
+            if value is not GONE:
+                found[fact.name.text] = value
         return found
 
     def value_of(self, fact: ast.FactRule, tool: str, args: dict[str, Any]) -> Any:
         """A fact's value: of a read that is not older than `within`, or of one that is made now. Raises NoValue."""
         same = [r for r in self.reads if (r.name, r.args) == (fact.name.text, args)]
-        last = same[-1] if same and same[-1].value is not NoValue else None
+        last = same[-1] if same and same[-1].value not in (NoValue, GONE) else None
         if last is not None and fact.within is not None and self.now - last.at <= number(fact.within):
             return last.value
         try:

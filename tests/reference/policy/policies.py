@@ -8,8 +8,8 @@ from typing import Any
 TOOLS = """
 model m { via openai "x" }
 record Info { level: int  tag: string  open: bool }
-tool info(id: string, n: int) -> Info { effect reads  timeout 5s }
-tool score(id: string, n: int) -> int { effect reads  timeout 5s }
+tool info(id: string, n: int) -> Info { effect reads  timeout 5s  raises Gone }
+tool score(id: string, n: int) -> int { effect reads  timeout 5s  raises Gone, Timeout }
 tool page(id: string, n: int) -> string untrusted { effect reads  timeout 5s }
 tool note(id: string, n: int, m: money) { effect writes  timeout 5s }
 tool move(id: string, n: int, m: money) { effect writes  timeout 5s }
@@ -179,7 +179,18 @@ agent a version 1 {{
             "budget.remaining.steps > 3",
             "[1, 2, 3].exists(i, i == args.n)",
         ]
-        known = {"fi": ["fi.level > 2", "!fi.open", 'fi.tag == "x"'], "fs": ["fs > 2", "10 / fs > 3"], "fd": ["fd < 3"]}
+        known = {
+            "fi": [
+                "fi.level > 2",
+                "!fi.open",
+                'fi.tag == "x"',
+                "has(fi)",
+                "has(fi.tag) && fi.level > 1",
+                "!has(fi.open)",
+            ],
+            "fs": ["fs > 2", "10 / fs > 3", "!has(fs)"],
+            "fd": ["fd < 3", "has(fd)"],
+        }
         atoms += [atom for name in self.facts for atom in known[name] for _ in range(3)]
         return str(self.pick(*atoms))
 
@@ -191,6 +202,14 @@ def program(seed: int) -> tuple[str, bool]:
     """A program, and whether its facts are kept (`within`)."""
     made = Policies(random.Random(seed))
     return made.text(), made.within
+
+
+class Gone(Exception):
+    """What the tools of facts raise to say that there is nothing of the kind."""
+
+
+class Timeout(Exception):
+    """An error of every tool, which says nothing even if a tool names it among those that it raises."""
 
 
 class World:
@@ -212,10 +231,13 @@ class World:
         return {name: self.chance.choice(flags) for name in names if self.chance.random() < 0.4}
 
     def fact(self, tool: str, args: dict[str, Any], now: int) -> Any:
-        """What a read gives at a time. None: it fails. What does not fit the tool has no value either."""
+        """What a read gives at a time. What does not fit the tool has no value. Raises Gone where there is none,
+        OSError or Timeout where it fails."""
         said = random.Random(f"{self._salt} {tool} {sorted(args.items())} {now // 20_000}")
         if said.random() < 0.12:
-            return None
+            raise Gone
+        if said.random() < 0.12:
+            raise said.choice([OSError, Timeout])("it cannot be read")
         if said.random() < 0.05:
             return {"level": "high"}
         if tool == "score":
