@@ -121,8 +121,8 @@ def history_command(ctx: click.Context, run_id: str, follow: bool, form: str) ->
     from dataclasses import asdict, replace
 
     from jamjet_dsl.cli.timeline import Timeline
+    from jamjet_dsl.engine.hidden import unmarked
     from jamjet_dsl.engine.loading import pinned
-    from jamjet_dsl.engine.veil import unmarked
     from jamjet_dsl.kernel.model import ENDED
 
     with opened(ctx) as (jam, _db):

@@ -9,7 +9,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from jamjet_dsl.engine.advance import Transition, Used, standing
-from jamjet_dsl.engine.veil import Veil
+from jamjet_dsl.engine.veil import Veil, open_name
 from jamjet_dsl.kernel.machine import apply
 from jamjet_dsl.kernel.model import Event, Share
 from jamjet_dsl.kernel.program import Program
@@ -51,14 +51,18 @@ def _learn(veil: Veil, step: Transition) -> None:
 
 
 def keys_of(veil: Veil | None, store: Store) -> Callable[[KeyUse], bytes | None]:
-    """Where to ask for the digest of the arguments that a declared key was first used with."""
-    if veil is None:
-        return lambda use: store.key_digest(use.tool, use.key)
+    """Where to ask for the digest of the arguments that a declared key was first used with, whatever the run hid that
+    did."""
 
     def known(use: KeyUse) -> bytes | None:
-        kept = veil.key_use(use)
-        stored = store.key_digest(kept.tool, kept.key)
-        return use.args_digest if stored == kept.args_digest else stored
+        found = None
+        ways = (use, use._replace(key=open_name(use.key))) if veil is None else veil.key_uses(use)
+        for kept in ways:
+            stored = store.key_digest(kept.tool, kept.key)
+            if stored == kept.args_digest:
+                return use.args_digest
+            found = stored or found
+        return found
 
     return known
 
@@ -92,12 +96,12 @@ def _group(veil: Veil | None, group: str) -> str:
 
 def hide_state(veil: Veil | None, data: bytes) -> bytes:
     """The bytes of a snapshot as they are stored."""
-    return data if veil is None else _recoded(veil.stored(json.loads(data)))
+    return data if veil is None else _recoded(veil.hide_state(json.loads(data)))
 
 
 def reveal_state(veil: Veil | None, data: bytes) -> bytes:
     """The bytes of a snapshot as the kernel wrote them."""
-    return data if veil is None else _recoded(veil.reveal_value(json.loads(data)))
+    return data if veil is None else _recoded(veil.reveal_state(json.loads(data)))
 
 
 def _recoded(tree: object) -> bytes:

@@ -416,7 +416,7 @@ class Walk:
     def _hidden(self, body: dict[str, Any]) -> dict[str, Any]:
         """A body as it may be shown: what is redacted stays so."""
         body = {name: value for name, value in body.items() if name != _SPREAD}
-        hidden: dict[str, Any] = body if self.veil is None else self.veil.hide_value(body)
+        hidden: dict[str, Any] = body if self.veil is None else self.veil.hide_body(body)
         return hidden
 
 

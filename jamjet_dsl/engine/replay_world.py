@@ -8,11 +8,12 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from jamjet_dsl.engine.hidden import canonical, marks
 from jamjet_dsl.engine.journal import hide_state
 from jamjet_dsl.engine.loading import load_veil
 from jamjet_dsl.engine.recordings import Recordings, is_off
 from jamjet_dsl.engine.sight import Sight
-from jamjet_dsl.engine.veil import Veil, canonical, marks
+from jamjet_dsl.engine.veil import Veil
 from jamjet_dsl.kernel import inputs, state_json
 from jamjet_dsl.kernel.model import Call, Event, Think
 from jamjet_dsl.kernel.outcomes import is_open
@@ -376,9 +377,12 @@ class Recall(Veil):
             return None
         veil = cls(made.sight, run_id)
         veil._rows = made.rows()
+        veil._paths = {commitment: made.path(commitment) for commitment in veil._rows}
         veil._recall = {canonical(value): commitment for commitment, (value, _) in veil._rows.items()}
         if before is not None:
             veil.take_over(before)
+        for text, commitment in made.wholes():
+            veil._all.keep_whole(commitment, text)
         return veil
 
     def __init__(self, sight: Sight, run_id: str) -> None:
@@ -393,6 +397,9 @@ class Recall(Veil):
                 self._keep(commitment, *self._rows[commitment])
         known = self.reveal(body)
         return known, bool(self.erased_in(known))
+
+    def _whole_commitment(self, text: str) -> str | None:
+        return self._all.wholes.get(text)
 
     def _commitment_of(self, path: str, value: Any, secret: bool) -> str | None:
         return self._recall.get(canonical(value))

@@ -8,9 +8,10 @@ from typing import Any
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.diagnostics.errors import JamError
+from jamjet_dsl.engine.hidden import unmarked
 from jamjet_dsl.engine.sight import Sight
 from jamjet_dsl.engine.simulate import Answered, Raised, Returned, Simulation, Stuck, used_by
-from jamjet_dsl.engine.veil import Veil, unmarked
+from jamjet_dsl.engine.veil import Veil
 from jamjet_dsl.kernel.machine import initial
 from jamjet_dsl.kernel.model import Call, Frame, Question, Think
 from jamjet_dsl.kernel.program import Program

@@ -87,7 +87,7 @@ def view_of(summary: RunSummary, program: Program, state: RunState, veil: Veil |
         summary.owner,
         state.origin,
         tuple(_inside(program, state)),
-        tuple(_doubts(state, shown)),
+        tuple(_doubts(state, shown, veil)),
         policy=state.policy,
         durability=durability_of(summary.owner),
     )
@@ -106,7 +106,9 @@ def _inside(program: Program, state: RunState) -> Iterator[dict[str, Any]]:
             }
 
 
-def _doubts(state: RunState, shown: Callable[[dict[str, Any]], dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _doubts(
+    state: RunState, shown: Callable[[dict[str, Any]], dict[str, Any]], veil: Veil | None
+) -> Iterator[dict[str, Any]]:
     found = (intent for intent in state.intents.values() if intent.unsettled == "doubt")
     for intent in sorted(found, key=lambda intent: (intent.at_ms, _place(intent.cmd))):
         body = intent.body
@@ -116,7 +118,7 @@ def _doubts(state: RunState, shown: Callable[[dict[str, Any]], dict[str, Any]]) 
             "call": intent.cmd,
             "tool": body["tool"],
             "args": shown(args),
-            **shown({"key": body["key"]}),
+            "key": body["key"] if veil is None or body["key"] is None else _plain(veil.hide_whole(body["key"]), veil),
             "since_ms": intent.at_ms,
         }
 

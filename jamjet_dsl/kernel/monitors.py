@@ -34,6 +34,7 @@ SEP = "\x1f"
 """Stands between the parts of a key; no name holds it."""
 TURN = "turn"
 _ZERO = Decimal(0)
+_UNKNOWN = Decimal("Infinity")
 
 
 def _key(*parts: str) -> str:
@@ -171,8 +172,8 @@ def limit_used(
     if entry is None or (turn and entry.get(TURN) != monitors.get(TURN, 0)):
         return 0, _ZERO
     if since_ms is None:
-        return entry["count"], Decimal(entry["sum"])
-    inside = [Decimal(amount) for at, amount in entry["window"] if at > since_ms]
+        return entry["count"], _number(entry["sum"])
+    inside = [_number(amount) for at, amount in entry["window"] if at > since_ms]
     return len(inside), sum(inside, _ZERO)
 
 
@@ -188,9 +189,14 @@ def limit_take(draft: Draft, home: str, rule: int, limit: LimitDef, group: str, 
     if limit.window_ms is not None:
         window = [item for item in entry["window"] if item[0] > at_ms - limit.window_ms]
         window.append([at_ms, amount])
-    total = Decimal(entry["sum"]) + Decimal(amount)
+    total = _number(entry["sum"]) + _number(amount)
     taken: dict[str, Json] = {"count": entry["count"] + 1, "sum": str(total), "window": window}
     monitors[key] = {**taken, TURN: monitors.get(TURN, 0)} if limit.turn else taken
+
+
+def _number(text: str) -> Decimal:
+    """An amount. Of one that was erased since nobody knows how much it was, so there is room for nothing more."""
+    return _UNKNOWN if text.startswith("‹") else Decimal(text)
 
 
 _NOTHING_COUNTED: Mapping[str, Json] = {"count": 0, "sum": "0", "window": []}

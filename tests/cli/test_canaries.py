@@ -16,7 +16,8 @@ import pytest
 from jamjet_dsl.engine import journal as journal_module
 from jamjet_dsl.engine import vault as vault_module
 from jamjet_dsl.engine import view as view_module
-from jamjet_dsl.engine.veil import Hidden, Veil
+from jamjet_dsl.engine.hidden import Hidden
+from jamjet_dsl.engine.veil import Veil
 from tests.cli import canaries
 from tests.cli.conftest import Jam, Said
 

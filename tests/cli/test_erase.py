@@ -83,6 +83,14 @@ def test_a_fork_of_an_erased_run_is_looked_at_and_not_driven(jam: Jam, ended: Pa
     assert jam("doctor").code == 0
 
 
+def test_a_fork_keeps_values_under_their_own_names(jam: Jam, ended: Path) -> None:
+    assert jam("fork", "t", "--at", "3", "--id", "f").code in (0, 4, 5)
+    jam("cancel", "f")
+    said = jam("erase", "f", "--value", "app.ssn", "--format", "json")
+    assert said.code == 0, said
+    assert said.json["paths"] == ["app.ssn"]
+
+
 def test_one_value_alone(jam: Jam, ended: Path) -> None:
     assert "it keeps: app.income, app.ssn, hidden" in jam("erase", "t", "--value", "app.name").err
     said = jam("erase", "t", "--value", "app.ssn", "--format", "json")
