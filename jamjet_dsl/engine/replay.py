@@ -280,7 +280,7 @@ class Walk:
             body = _counted(body, given)
         elif event.kind == "asked":
             body = self._drawn_id(body, given)
-            body = self._without_rules(event, body)
+            body = self._as_earlier(event, body)
         if same(body, given):
             return True
         if self._erased:
@@ -294,13 +294,16 @@ class Walk:
         fresh = isinstance(number, str) and number != "" and number not in self._world.questions
         return {**body, "question": number} if fresh else body
 
-    def _without_rules(self, event: Event, body: dict[str, Any]) -> dict[str, Any]:
-        """An earlier version did not say by which rules a question was asked: that is left open."""
+    def _as_earlier(self, event: Event, body: dict[str, Any]) -> dict[str, Any]:
+        """An earlier version did not say by which rules a question was asked, nor how long its approval holds: that is
+        left open."""
         call = event.body.get("call")
-        if "call" not in body or not isinstance(call, dict) or "policy" in call:
+        if "call" not in body or not isinstance(call, dict):
             return body
-        self.found.open.append(f"event {event.seq} (asked) does not say by which rules its call may be approved")
-        return {**body, "call": {name: value for name, value in body["call"].items() if name != "policy"}}
+        unsaid = [name for name in _UNSAID if name in body["call"] and name not in call]
+        for name in unsaid:
+            self.found.open.append(f"event {event.seq} (asked) does not say {_UNSAID[name]}")
+        return {**body, "call": {name: value for name, value in body["call"].items() if name not in unsaid}}
 
     def _key_taken(self, event: Event) -> bool:
         """A declared key that another run had used with other arguments: found out right after the intent, before
@@ -420,6 +423,8 @@ class Walk:
         return hidden
 
 
+_UNSAID = {"policy": "by which rules its call may be approved", "holds_ms": "how long its approval holds"}
+"""What a question's call did not say in earlier versions."""
 _SPREAD = "\x00spread_ms"
 """How far before `at_ms` a time may have been drawn; stands in expected bodies only."""
 

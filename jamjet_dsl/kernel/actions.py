@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.kernel import rules
-from jamjet_dsl.kernel.binding import policy_digest
+from jamjet_dsl.kernel.binding import lapsed, policy_digest
 from jamjet_dsl.kernel.budget import misfit, think_reserve
 from jamjet_dsl.kernel.calls import Refused, counting, decided, declared_call, proposed_call
 from jamjet_dsl.kernel.expr.access import ABSENT
@@ -155,7 +155,8 @@ def _offer(
         return {}
     call = to_journal(args)
     digest = digest_of(tool, call)
-    decision = decided(program, state, scope, frame, tool, args, flags, grants_for(state, digest), offered=frame.state)
+    grants = [grant for grant in grants_for(state, digest) if not lapsed(grant, state.now_ms)]
+    decision = decided(program, state, scope, frame, tool, args, flags, grants, offered=frame.state)
     if not isinstance(decision, rules.Decision):
         return decision
     held = decision.verdict != "denied"
@@ -166,6 +167,8 @@ def _offer(
         return [count]
     policy = policy_digest(program, state, frame, tool)
     frozen: dict[str, Json] = {"tool": tool, "args": call, "digest": digest, "policy": policy}
+    if action.timeout_ms is not None:
+        frozen["holds_ms"] = action.timeout_ms
     if any(flags.values()):
         frozen["from"] = {name: sorted(flag) for name, flag in flags.items()}
     return {"call": frozen, "decision": decision.body(enforced=held)}

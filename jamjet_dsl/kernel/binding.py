@@ -1,10 +1,11 @@
-"""What an approval is bound to beside the call itself: the rules about its tool, and what the facts were.
+"""What an approval is bound to beside the call itself: the rules about its tool, what the facts were, and a time.
 
 The rules stand in the question's frozen call as a digest. Facts are kept with the question and the approval as they
 were, not as a digest, which would give away a short value that is redacted. A call that is made under an approval is
 decided again, and the approval counts only if both are what they were: whoever approved has seen nothing else. (The
 run, the question and who may use it are a matter of where a grant stands; tool and arguments have a digest of their
-own.)
+own.) It holds as long after it was given as its question could have been answered: `holds_ms` of the frozen call. That
+was said when the question was asked, so no later version of the program makes it hold longer.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from jamjet_dsl.kernel.budget import homes
 from jamjet_dsl.kernel.model import Frame, Grant, Json, RunState
 from jamjet_dsl.kernel.program import Plan, Program, uses_functions
 from jamjet_dsl.kernel.rules import docket_of, fact_key, plan_at
+from jamjet_dsl.kernel.scalars import readable_ms
 from jamjet_dsl.kernel.values import dumps_form, from_journal
 
 
@@ -44,6 +46,8 @@ def outdated(program: Program, state: RunState, frame: Frame, grant: Grant, deci
     One that was asked for before questions said what they are bound to has nothing to be compared with, and counts.
     """
     tool = grant.call["tool"]
+    if lapsed(grant, state.now_ms):
+        return f"the approval of `{grant.state}` was given more than {readable_ms(grant.call['holds_ms'])} before"
     if "policy" not in grant.call:
         return None
     if grant.call["policy"] != policy_digest(program, state, frame, tool):
@@ -51,6 +55,13 @@ def outdated(program: Program, state: RunState, frame: Frame, grant: Grant, deci
     if dumps_form(grant.facts) != dumps_form(facts_of(state, frame, decision)):
         return f"the approval of `{grant.state}` was given when the facts were others"
     return None
+
+
+def lapsed(grant: Grant, now_ms: int) -> bool:
+    """Whether an approval was given too long ago. One whose question had no timeout never was, nor one of a question
+    that does not say how long it holds, of an earlier version."""
+    holds_ms = grant.call.get("holds_ms")
+    return holds_ms is not None and now_ms - grant.at_ms > int(holds_ms)
 
 
 def _rules(plan: Plan, tool: str) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.kernel import rules
-from jamjet_dsl.kernel.binding import outdated
+from jamjet_dsl.kernel.binding import lapsed, outdated
 from jamjet_dsl.kernel.budget import Misfit, homes, misfit
 from jamjet_dsl.kernel.ids import action_id, confirm_id, fact_id, inside, trace_key
 from jamjet_dsl.kernel.model import Call, Command, Count, Frame, Grant, Json, Record, RunState
@@ -150,7 +150,7 @@ def _in_order(program: Program, tool: str, args: Any) -> dict[str, Any]:
 
 
 def _grant(state: RunState, frame: Frame, action: d.CallApproved) -> Grant | None:
-    """The latest unused approval that this action may use."""
+    """The latest unused approval that this action may use; one that holds no more only if there is no other."""
     fitting = [
         grant
         for grant in state.grants.values()
@@ -160,7 +160,7 @@ def _grant(state: RunState, frame: Frame, action: d.CallApproved) -> Grant | Non
         and grant.state in action.asks
         and action.tool in (None, grant.call["tool"])
     ]
-    return max(fitting, key=lambda grant: grant.seq, default=None)
+    return max(fitting, key=lambda grant: (not lapsed(grant, state.now_ms), grant.seq), default=None)
 
 
 def _denied(frame: Frame, tool: str, args: Mapping[str, Any], decision: dict[str, Json]) -> Record:
@@ -248,7 +248,8 @@ def _counting(
     flags: Mapping[str, frozenset[str]],
 ) -> tuple[rules.Decision, list[Grant]]:
     """The decision, and the approvals that count in it: those that were given when policy and facts were as they are
-    now. The first is the one that the call is made from; if that one does not count, the call is denied."""
+    now, and not too long ago. The first is the one that the call is made from; if that one does not count, the call is
+    denied."""
     why = [outdated(program, state, frame, grant, decision.body()) for grant in grants]
     if not any(why):
         return decision, grants
@@ -258,6 +259,8 @@ def _counting(
     current = [grant for grant, stale in zip(grants, why, strict=True) if stale is None]
     again = decided(program, state, None, frame, tool, args, flags, current)
     assert isinstance(again, rules.Decision)  # the facts were read for the decision before
+    if again.verdict != "allowed":
+        again = replace(again, reason="; ".join([again.reason, *(stale for stale in why if stale is not None)]))
     return again, current
 
 

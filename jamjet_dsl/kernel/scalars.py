@@ -266,6 +266,18 @@ def exactly(operation: Callable[..., Decimal], *operands: Decimal | str) -> Deci
         raise EvalError("overflow", "a decimal needs more digits than are kept") from None
 
 
+def readable_ms(ms: int) -> str:
+    """Milliseconds in the largest unit that shows them exactly: `90000` is `90s`, `7200000` is `2h`."""
+    for size, unit in _UNITS:
+        # Two days are 48h to people who wait for an answer; a week is 7d.
+        if ms % size == 0 and ms >= (size if unit != "d" else 3 * size):
+            return f"{ms // size}{unit}"
+    return f"{ms}ms"
+
+
+_UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms"))
+
+
 def duration(ns: int) -> Duration:
     """A duration within CEL's range. Raises EvalError overflow."""
     if -DURATION_MAX_NS <= ns <= DURATION_MAX_NS:

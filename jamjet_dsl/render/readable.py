@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from jamjet_dsl import definition as d
+from jamjet_dsl.kernel.scalars import readable_ms
 
 _BINARY = {
     "||": 1, "&&": 2, "==": 4, "!=": 4, "<": 4, "<=": 4, ">": 4, ">=": 4, "in": 4,
@@ -17,16 +18,7 @@ _BINARY = {
 _MACROS = ("all", "exists", "exists_one", "filter")
 _METHODS = frozenset({"contains", "startsWith", "endsWith", "matches", "split", "join", "replace", "trim", "substring",
                       "lowerAscii", "upperAscii", "indexOf"})  # fmt: skip
-_UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms"))
-
-
-def duration(ms: int) -> str:
-    """A duration in the largest unit that shows it exactly: `90000` is `90s`, `7200000` is `2h`."""
-    for size, unit in _UNITS:
-        # Two days are 48h to people who wait for an answer; a week is 7d.
-        if ms % size == 0 and ms >= (size if unit != "d" else 3 * size):
-            return f"{ms // size}{unit}"
-    return f"{ms}ms"
+duration = readable_ms
 
 
 def money(text: str) -> str:

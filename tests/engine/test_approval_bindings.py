@@ -96,14 +96,30 @@ async def test_an_approval_that_was_given_under_other_rules_is_not_used_after_a_
     assert replay(store, "r").proven
 
 
+async def test_an_approval_that_was_given_too_long_before_is_not_used_by_a_process_that_comes_later() -> None:
+    store, clock = MemoryStore(), Clock()
+    await waiting(store, answered=True, clock=clock)
+    clock.now += 3_601_000
+    async with engine(store, clock) as jam:
+        view = await (await jam.resume("r")).wait()
+    assert (view.status, view.state, SENT) == ("failed", "stopped", [])
+    (denied,) = [event.body for event in store.history("r") if event.kind == "denied"]
+    assert denied["decision"]["reason"] == "the approval of `review` was given more than 1h before"
+    assert replay(store, "r").proven
+
+
 async def test_a_journal_whose_questions_do_not_say_their_rules_is_proved_as_it_stands() -> None:
     store = MemoryStore()
     await waiting(store)
     drafts = drafts_of(store, "r")
     (asked,) = [draft for draft in drafts if draft.kind == "asked"]
     assert len(asked.body["call"].pop("policy")) == 64
+    assert asked.body["call"].pop("holds_ms") == 3_600_000
     found = replay(changed(store, "r", drafts), "r")
     assert found.proven
-    assert found.open == [f"event {len(drafts)} (asked) does not say by which rules its call may be approved"]
+    assert found.open == [
+        f"event {len(drafts)} (asked) does not say by which rules its call may be approved",
+        f"event {len(drafts)} (asked) does not say how long its approval holds",
+    ]
     asked.body["call"]["policy"] = "0" * 64
     assert not replay(changed(store, "r", drafts), "r").proven

@@ -58,7 +58,7 @@ class Thread(Calling):
                 needs = said[0][1]
             if (yield BEGIN):
                 break
-        key, ends = self.key, run.now + timeout_of(action.options)
+        key, asked, ends = self.key, run.now, run.now + timeout_of(action.options)
 
         def answer(option: str, person: str) -> None:  # §4.2, §4.4, §4.5
             if self.key != key or self.outcome is not None or self.landed is not None or self.over:
@@ -67,8 +67,8 @@ class Thread(Calling):
                 voices.append((person, role))
                 if any(sum(r == role for _, r in set(voices)) < n for n, role in needs):
                     return
-                grant = {"state": self.here, "bind": bind_of(action), "call": call}
-                run.grants.append(SimpleNamespace(**grant, voices=voices, agent=self.agent))
+                grant = {"state": self.here, "bind": bind_of(action), "call": call, "voices": voices}
+                run.grants.append(SimpleNamespace(**grant, agent=self.agent, until=run.now + ends - asked))  # §4.6
             value = {"option": option, "by": person, "at": Quantity(Decimal(run.now), "at")}
             self.landed = Outcome("answered", value, option=option)
 

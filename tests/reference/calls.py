@@ -92,12 +92,16 @@ class Calling(Frame):
             tool, args = action.tool, action.args
         elif isinstance(action, ast.CallApprovedAction):
             name, mine = action.name.text, [g for g in run.grants if g.agent is self.agent]
-            own = next((g for g in reversed(mine) if name in (g.call.name, g.bind)), None)
+            held, fits = [g for g in mine if run.now <= g.until], lambda g: name in (g.call.name, g.bind)
+            own = next(filter(fits, (*reversed(held), *reversed(mine))), None)
             if own is None:
                 run.denied.append((self.path, name if name in run.tools else ""))
                 return None
             tool, args = own.call.tool, own.call.args
-            grants = [own, *(g for g in mine if g is not own and (g.call.tool, g.call.args) == (tool, args))]
+            if run.now > own.until:  # §4.6
+                run.denied.append((self.path, own.call.name))
+                return None
+            grants = [own, *(g for g in held if g is not own and (g.call.tool, g.call.args) == (tool, args))]
         else:
             tool = run.tools[action.call.tool.text]
             args = given(action.call, tool.params, self.names())

@@ -412,9 +412,12 @@ class Maker:
         more += [f"on event e0(ev) -> {self.way(['ev.v', *names], ahead, back)}"] if self.odds(25) else []
         bound, result = self.new("q"), self.new("p")
         cents = self.chance.randint(10, 99)
+        rest = f"{ask}_rest" if cents % 3 == 0 else ""
+        between = [f"  state {rest} {{ wait {1987 * cents}ms  -> {pay} }}"] if rest else []
         return [
+            *between,
             f'  state {ask} {{\n    ask role "o" to pay(m + $0.{cents}) "Pay {{x}}?" options ok approves, no{limit}'
-            f"{remind} as {bound}\n    on ok -> {pay}\n    {answers}\n    " + "\n    ".join(more) + "\n  }",
+            f"{remind} as {bound}\n    on ok -> {rest or pay}\n    {answers}\n    " + "\n    ".join(more) + "\n  }",
             f"  state {pay} {{\n    call approved {self.pick('pay', bound)} as {result}\n    "
             f"on denied -> {self.way(names, ahead, back)}\n    -> {self.way(names, ahead, back)}\n  }}",
         ]

@@ -305,6 +305,9 @@ class Book:
                 self.wrong("approvals", f"{tool} uses the approval {name} again")
             if (grant["call"]["tool"], grant["call"]["args"]) != (tool, args):
                 self.wrong("approvals", f"{tool} uses the approval {name} for another call")
+            asked, told = grant["asked"], self.events[-2].at_ms  # what was decided by is the time before the intent
+            if "expires_at_ms" in asked and told - grant["at_ms"] > asked["expires_at_ms"] - asked["asked_ms"]:
+                self.wrong("approvals", f"{tool} uses the approval {name}, which was given too long ago")
             grant["used"] = True
             grants.append(grant)
         verdict, why = self._judge(body["cmd"], tool, args, event.at_ms, grants, undoing)
@@ -453,7 +456,7 @@ class Book:
     def _on_asked(self, event: Event, body: dict[str, Any]) -> None:
         if body["question"] in self.questions:
             self.wrong("ids", f"the question {body['question']} was asked twice")
-        self.questions[body["question"]] = {**body, "approvals": []}
+        self.questions[body["question"]] = {**body, "approvals": [], "asked_ms": self.events[-2].at_ms}
         if "expires_at_ms" in body:
             self.timers[f"{body['cmd']}/timeout"] = body["expires_at_ms"]
         if "remind_ms" in body:
@@ -483,7 +486,8 @@ class Book:
         if approves and "call" in question:
             people = list(question["approvals"])
             self.grants[body["question"]] = {
-                "call": question["call"], "state": question["state"], "people": people, "used": False
+                "call": question["call"], "state": question["state"], "people": people, "used": False,
+                "asked": question, "at_ms": event.at_ms,
             }  # fmt: skip
 
     def _on_expired(self, event: Event, body: dict[str, Any]) -> None:

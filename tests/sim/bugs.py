@@ -15,6 +15,8 @@ from jamjet_dsl.engine import loading
 from jamjet_dsl.engine.commits import Commits
 from jamjet_dsl.engine.driver import Driver, Move
 from jamjet_dsl.kernel import (
+    actions,
+    binding,
     budget,
     calls,
     fold,
@@ -390,6 +392,14 @@ def grant_reused() -> list[Change]:
         return freeze
 
     return [(outcomes, "freeze", make)]
+
+
+@bug("An approval never expires.")
+def approval_kept_for_ever() -> list[Change]:
+    def make(real: Any) -> Any:
+        return lambda grant, now_ms: False
+
+    return [(module, "lapsed", make) for module in (actions, binding, calls)]
 
 
 @bug("A call is made with other arguments than those that were approved.")
