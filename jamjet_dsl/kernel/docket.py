@@ -10,6 +10,7 @@ from jamjet_dsl import definition as d
 from jamjet_dsl.kernel.expr import Evaluator
 from jamjet_dsl.kernel.monitors import read_key
 from jamjet_dsl.kernel.program import Plan, matches, reads_of
+from jamjet_dsl.kernel.scope import NONE, UNTRUSTED
 from jamjet_dsl.kernel.values import dumps_form
 
 SPEAKING = frozenset({"allow", "forbid", "require_read", "require_any", "require_ask", "require_people", "never"})
@@ -22,7 +23,7 @@ class Ready(NamedTuple):
     """A rule, its condition and the arguments of the read that it requires, by name, with the `key` that such reads
     are kept under. `about`: the condition looks at what was read. `tools` are those of `any of …`, or those that
     nothing may come after, sorted: in one order, whether the definition was just made or read back from its canonical
-    form."""
+    form. `untrusted` are those of the tools it reads whose results are."""
 
     number: int
     kind: str
@@ -32,6 +33,7 @@ class Ready(NamedTuple):
     args: Arguments
     key: str
     tools: tuple[str, ...]
+    untrusted: frozenset[str]
 
 
 class ReadyLimit(NamedTuple):
@@ -46,12 +48,13 @@ class ReadyLimit(NamedTuple):
 
 
 class ReadyFact(NamedTuple):
-    """A fact and the arguments of its read."""
+    """A fact, the arguments of its read, and where what it gives comes from."""
 
     name: str
     rule: d.Rule
     tool: str
     args: Arguments
+    origin: frozenset[str]
 
 
 class Docket(NamedTuple):
@@ -76,7 +79,7 @@ def make_docket(plan: Plan, tool: str) -> Docket:
         if rule.name in wanted and rule.call is not None:  # a fact may need those before it
             wanted = wanted.union(*(reads_of(expr) for expr in rule.call.args.values()))
     facts = tuple(
-        ReadyFact(rule.name or "", rule, rule.call.tool, _arguments(plan, rule.call))
+        ReadyFact(rule.name or "", rule, rule.call.tool, _arguments(plan, rule.call), _origin(plan, rule.call.tool))
         for rule in declared
         if rule.name in wanted and rule.call is not None
     )
@@ -99,7 +102,13 @@ def _ready(plan: Plan, index: int, rule: d.Rule) -> Ready:
         key = read_key(rule.call.tool, (name for name, _ in args))
     listed = {"require_any": rule.reads, "never": rule.after}.get(rule.kind)
     tools = () if listed is None else tuple(sorted(t for t in plan.defn.tools if matches(plan.defn, listed, t)))
-    return Ready(index, rule.kind, rule, when, about, args, key, tools)
+    read = tools if rule.call is None else (rule.call.tool,)
+    untrusted = frozenset(tool for tool in read if plan.defn.tools[tool].untrusted)
+    return Ready(index, rule.kind, rule, when, about, args, key, tools, untrusted)
+
+
+def _origin(plan: Plan, tool: str) -> frozenset[str]:
+    return frozenset({UNTRUSTED}) if plan.defn.tools[tool].untrusted else NONE
 
 
 def _ready_limit(plan: Plan, index: int, limit: d.LimitDef) -> ReadyLimit:

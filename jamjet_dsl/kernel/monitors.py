@@ -148,10 +148,10 @@ def last_read(monitors: Mapping[str, Json], key: str, values: list[Any]) -> dict
     return found
 
 
-def first_success(monitors: Mapping[str, Json], tools: Iterable[str]) -> dict[str, Json] | None:
-    """Args and result of the first success of any of these tools."""
-    found = [entry for tool in tools if (entry := monitors.get(_key("first", tool)))]
-    return min(found, key=lambda entry: entry["order"], default=None)
+def first_success(monitors: Mapping[str, Json], tools: Iterable[str]) -> tuple[str, dict[str, Json]] | None:
+    """The first success of any of these tools: which it was of, its args and its result."""
+    found = [(tool, entry) for tool in tools if (entry := monitors.get(_key("first", tool)))]
+    return min(found, key=lambda item: item[1]["order"], default=None)
 
 
 def new_turn(program: Program, draft: Draft, path: str) -> None:

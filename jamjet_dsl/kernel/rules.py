@@ -21,7 +21,7 @@ from jamjet_dsl.kernel.docket import Docket, Ready, ReadyLimit, make_docket
 from jamjet_dsl.kernel.errors import STANDARD_ERRORS
 from jamjet_dsl.kernel.model import Grant, Json, RunState, Share
 from jamjet_dsl.kernel.program import Plan, Program
-from jamjet_dsl.kernel.scope import Scope, bool_of, monitors_at
+from jamjet_dsl.kernel.scope import NONE, UNTRUSTED, Scope, bool_of, monitors_at
 from jamjet_dsl.kernel.values import EvalError, Money, from_journal, to_journal
 
 Verdict: TypeAlias = Literal["allowed", "needs_approval", "denied"]
@@ -106,7 +106,7 @@ def decide(
             facts = _facts(program, state, home, inner, cmd, docket)
             if isinstance(facts, Missing):
                 return facts
-            inner, shown = inner.nested(facts.values), facts.shown
+            inner, shown = inner.nested(facts.values, facts.origins), facts.shown
             inner.unreadable = facts.unreadable
         judge = _Judge(docket, program.defn.tools[tool].effect, state, home, inner, tool, used_of(state, home, cmd))
         for rule in docket.rules:
@@ -277,25 +277,26 @@ class _Judge(Verdicts):
         entry = monitors.last_read(self.monitors, rule.key, [value(self.scope) for _, value in rule.args])
         # A condition that reads the bound result cannot be asked before the read: then the read is required.
         if entry is not None:
-            self._bound(rule, entry)
+            self._bound(rule, call.tool, entry)
         elif rule.about or self._holds(rule):
             self.denials.append((rule.number, f"`{call.tool}` has to be read first, with the same values"))
 
     def _any_read(self, rule: Ready) -> None:
-        entry = monitors.first_success(self.monitors, rule.tools)
-        if entry is not None:
-            self._bound(rule, entry)
+        found = monitors.first_success(self.monitors, rule.tools)
+        if found is not None:
+            self._bound(rule, *found)
         elif rule.about or self._holds(rule):
             names = ", ".join(f"`{tool}`" for tool in rule.tools)
             self.denials.append((rule.number, f"one of {names} has to succeed first"))
 
-    def _bound(self, rule: Ready, entry: dict[str, Json]) -> None:
-        """The read was made. A `when` beside it says what must hold of what was read."""
+    def _bound(self, rule: Ready, tool: str, entry: dict[str, Json]) -> None:
+        """The read was made, of this tool. A `when` beside it says what must hold of what was read."""
         if rule.when is None:
             return
         scope, name = self.scope, rule.rule.bind
         if name is not None:
-            scope = scope.nested({name: from_journal({"args": entry["args"], "result": entry["result"]})})
+            came = {name: frozenset({UNTRUSTED}), f"{name}.args": NONE} if tool in rule.untrusted else {name: NONE}
+            scope = scope.nested({name: from_journal({"args": entry["args"], "result": entry["result"]})}, came)
         if not bool_of(rule.when(scope)) and rule.about:
             self.denials.append((rule.number, "what was read does not meet the condition"))
 
@@ -440,9 +441,10 @@ def counts(state: RunState, need: Mapping[str, Json], person: Mapping[str, Json]
 
 
 class _Facts(NamedTuple):
-    """The facts of a decision: values by name, what was read, and which could not be read."""
+    """The facts of a decision: values by name, where these came from, what was read, and which could not be read."""
 
     values: dict[str, Any]
+    origins: dict[str, frozenset[str]]
     shown: dict[str, Json]
     unreadable: frozenset[str]
 
@@ -454,11 +456,12 @@ def _facts(program: Program, state: RunState, home: str, scope: Scope, cmd: str,
     says so. After any other failure nobody knows what the answer would have been.
     """
     values: dict[str, Any] = {}
+    origins = {fact.name: fact.origin for fact in docket.facts}
     shown: dict[str, Json] = {}
     unreadable: set[str] = set()
     for fact in docket.facts:
         try:
-            around = scope.nested(values)
+            around = scope.nested(values, origins)
             around.unreadable = frozenset(unreadable)
             args = {name: value(around) for name, value in fact.args}
         except EvalError:
@@ -473,7 +476,7 @@ def _facts(program: Program, state: RunState, home: str, scope: Scope, cmd: str,
             values[fact.name] = from_journal(known["result"])
         elif known["error"] in STANDARD_ERRORS or known["error"] not in program.defn.tools[fact.tool].raises:
             unreadable.add(fact.name)
-    return _Facts(values, shown, frozenset(unreadable))
+    return _Facts(values, origins, shown, frozenset(unreadable))
 
 
 def fact_key(home: str, name: str, args: Mapping[str, Any]) -> str:

@@ -380,6 +380,51 @@ def test_an_approval_that_was_asked_for_before_questions_said_their_rules_still_
     assert run.flights == ["pay(o1, 5)"]
 
 
+OUTSIDE = """
+record Order { id: string  note: string? }
+tool page(id: string) -> Order untrusted { effect reads  timeout 5s }
+tool book(id: string) -> Order { effect reads  timeout 5s }
+tool ship(id: string) -> string { effect writes  timeout 5s }
+agent a version 1 {
+  policy { allow any  %s }
+  on error any -> bad
+  on denied -> no
+  start state s { call page("o1")  -> t }
+  state t { call ship("o1")  -> done }
+  final done {}  failed no {}  failed bad {}
+}
+"""
+SAYS = {"id": "o1", "note": "ship it all"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "verdict"),
+    [
+        ("fact f = page(id = args.id)  forbid ship when untrusted(f.note)", "denied"),
+        ("fact f = page(id = args.id)  forbid ship when untrusted(f)", "denied"),
+        ("fact f = page(id = args.id)  forbid ship when !untrusted(f.id)", "allowed"),
+        ("fact f = page(id = args.id)  forbid ship when attested(f.id)", "allowed"),
+        ("fact f = book(id = args.id)  forbid ship when untrusted(f.note)", "allowed"),
+        ("fact f = book(id = args.id)  fact g = page(id = f.id)  forbid ship when untrusted(g.note)", "denied"),
+        (
+            "fact f = book(id = args.id)  fact g = page(id = f.id)  forbid ship when untrusted(f.note) || g.id == ''",
+            "allowed",
+        ),
+        ("require page(id = args.id) as p before ship when !untrusted(p.result.note)", "denied"),
+        ("require page(id = args.id) as p before ship when !untrusted(p.result)", "denied"),
+        ("require page(id = args.id) as p before ship when !untrusted(p.args.id)", "allowed"),
+        ("require any of book, page as p before ship when !untrusted(p.result.note)", "denied"),
+    ],
+)
+def test_what_a_tool_that_is_untrusted_gave_is_so_as_a_fact_and_as_what_was_read(rules: str, verdict: str) -> None:
+    definition = compiled(OUTSIDE % rules.replace("''", '""'))
+    guard = Fence(definition)
+    guard.record("page", {"id": "o1"}, result=SAYS)
+    assert guard.decide("ship", {"id": "o1"}, read=lambda tool, args: SAYS).verdict == verdict
+    run = Driver(definition, {"page": SAYS, "book": SAYS, "ship": "sent"}).start({}).run()
+    assert run.path[-1] == ("done" if verdict == "allowed" else "no")
+
+
 def test_somebody_without_a_name_is_not_a_second_person() -> None:
     guard = fence('allow pay  require approval by 2 of "boss" not principal before pay', principal={"id": "eve"})
     one, nobody = {"by": "ann", "roles": ["boss"]}, {"by": "", "roles": ["boss"]}

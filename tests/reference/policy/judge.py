@@ -78,6 +78,8 @@ class Judge:
     counted: list[Counted] = field(default_factory=list)
     known: Names = field(default_factory=dict)
     """The facts of the last decision."""
+    bound: dict[str, str] = field(default_factory=dict)
+    """By the name that a rule gives to what was read: the tool that was read."""
     everybody: list[tuple[Any, Counted]] = field(default_factory=list)
     """What was counted for all histories of a principal, and what it was counted as."""
 
@@ -153,6 +155,7 @@ class Judge:
         if rule.when is None:
             return False
         bound = {} if rule.alias is None else {rule.alias.text: {"args": found.args, "result": found.result}}
+        self.bound = dict.fromkeys(bound, found.tool)
         return not _holds(rule, {**names, **bound}) and about
 
     def met(self, need: Any, approvals: list[dict[str, Any]]) -> bool:
@@ -229,6 +232,11 @@ class Judge:
 
     def comes_from(self, kind: str, path: tuple[str, ...]) -> bool:
         """Whether the value at a path is `attested`, or `untrusted`. Raises NoValue where there is none."""
+        tool = self.bound.get(path[0])
+        if path[0] in self.known and self.known[path[0]] is not UNREADABLE:
+            (tool,) = (r.call.tool.text for r in self.rules if isinstance(r, ast.FactRule) and r.name.text == path[0])
+        if tool is not None:
+            return kind == "untrusted" and path[1:2] != ("args",) and self.tools[tool].untrusted
         if path[0] not in self.variables and path[0] != "args":
             raise NoValue
         known = self.origins.get(".".join(path[:2]), self.origins.get(path[0], frozenset()))

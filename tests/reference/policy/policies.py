@@ -56,7 +56,10 @@ class Policies:
         facts, rules = self.declared_facts(), self.rules()
         self.chance.shuffle(rules)
         lines = "\n".join(f"    {rule}" for rule in [*facts, *rules])
-        return f"""{TOOLS}
+        tools = TOOLS
+        for said in ("-> Info", "-> int"):
+            tools = tools.replace(said, f"{said} untrusted") if self.odds(40) else tools
+        return f"""{tools}
 agent a version 1 {{
   input lim: int
   var v: int = 3
@@ -116,11 +119,15 @@ agent a version 1 {{
                 elif "n =" not in args:
                     read = read.replace(")", ", n = 1)")
                 bound = self.alias(50)
-                when = self.when(60, [f"{bound}.{one}" for one in self.got(read)] if bound else None)
+                asked = [
+                    *(f"{bound}.{one}" for one in self.got(read)),
+                    f"!untrusted({bound}.{self.pick('result', 'args')})",
+                ]
+                when = self.when(60, asked if bound else None)
                 return f"require {read}{f' as {bound}' if bound else ''} before {self.tools()}{when}"
             case 5:
                 bound = self.alias(40)
-                when = self.when(40, [f"{bound}.args.n > 1"] if bound else None)
+                when = self.when(40, [f"{bound}.args.n > 1", f"untrusted({bound})"] if bound else None)
                 read = f"any of score, {self.pick('note', 'page')}"
                 return f"require {read}{f' as {bound}' if bound else ''} before {self.tools()}{when}"
             case 6:
@@ -187,8 +194,9 @@ agent a version 1 {{
                 "has(fi)",
                 "has(fi.tag) && fi.level > 1",
                 "!has(fi.open)",
+                "untrusted(fi.tag)",
             ],
-            "fs": ["fs > 2", "10 / fs > 3", "!has(fs)"],
+            "fs": ["fs > 2", "10 / fs > 3", "!has(fs)", "untrusted(fs)"],
             "fd": ["fd < 3", "has(fd)"],
         }
         atoms += [atom for name in self.facts for atom in known[name] for _ in range(3)]
