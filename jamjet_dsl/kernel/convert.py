@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from jamjet_dsl.diagnostics.errors import JamError
-from jamjet_dsl.kernel.foreign import INVALID, SCALARS, WORDS, number_of, python_value, zone_hint
+from jamjet_dsl.kernel.foreign import INVALID, SCALARS, WORDS, is_number, number_of, python_value, zone_hint
 from jamjet_dsl.kernel.quick import MISS, reader_of
 from jamjet_dsl.kernel.scalars import (
     INT_MAX,
@@ -310,7 +310,7 @@ class _Reader:
         if isinstance(data, int):
             return int(data) if INT_MIN <= data <= INT_MAX else self.expected(path, WORDS["int"], data)
         if isinstance(data, (float, Decimal)):
-            return float(data)
+            return float(data) if is_number(data) else self.expected(path, WORDS["float"], data)
         if isinstance(data, bytes):
             self.charge(len(data), path)
             return data

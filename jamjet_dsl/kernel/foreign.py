@@ -30,7 +30,7 @@ INVALID = object()
 
 
 def _int(data: object) -> object:
-    if isinstance(data, (float, Decimal)) and math.isfinite(data) and data == int(data):
+    if isinstance(data, (float, Decimal)) and is_number(data) and math.isfinite(data) and data == int(data):
         data = int(data)
     if isinstance(data, int) and not isinstance(data, bool) and INT_MIN <= data <= INT_MAX:
         return int(data)
@@ -44,12 +44,18 @@ def _uint(data: object) -> object:
 
 
 def _float(data: object) -> object:
-    if isinstance(data, (int, float, Decimal)) and not isinstance(data, bool):
+    if isinstance(data, (int, float, Decimal)) and not isinstance(data, bool) and is_number(data):
         try:
             return float(data)
         except OverflowError:
             return INVALID
     return INVALID
+
+
+def is_number(data: float | Decimal) -> bool:
+    """Whether it is a number. NaN is none, though it is a float inside expressions: it is neither above nor below
+    anything, so no rule and no range could bound what comes in or goes to a tool."""
+    return not data.is_nan() if isinstance(data, Decimal) else data == data
 
 
 def _decimal(data: object) -> object:

@@ -138,7 +138,7 @@ _PLAIN_TESTS = {
 }
 _TESTS = {
     **_PLAIN_TESTS,
-    "float": "type({v}) is float",
+    "float": "type({v}) is float and {v} == {v}",
     "duration": "type({v}) is Duration",
     "timestamp": "type({v}) is Timestamp",
 }

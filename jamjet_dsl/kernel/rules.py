@@ -21,6 +21,7 @@ from jamjet_dsl.kernel.docket import Docket, Ready, ReadyLimit, make_docket
 from jamjet_dsl.kernel.errors import STANDARD_ERRORS
 from jamjet_dsl.kernel.model import Grant, Json, RunState, Share
 from jamjet_dsl.kernel.program import Plan, Program
+from jamjet_dsl.kernel.records import check_args
 from jamjet_dsl.kernel.scope import NONE, UNTRUSTED, Scope, bool_of, monitors_at
 from jamjet_dsl.kernel.values import EvalError, Money, from_journal, to_journal
 
@@ -465,6 +466,9 @@ def _facts(program: Program, state: RunState, home: str, scope: Scope, cmd: str,
             around.unreadable = frozenset(unreadable)
             args = {name: value(around) for name, value in fact.args}
         except EvalError:
+            unreadable.add(fact.name)
+            continue
+        if check_args(program, fact.tool, args)[1]:
             unreadable.add(fact.name)
             continue
         key = fact_key(home, fact.name, args)

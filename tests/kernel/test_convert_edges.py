@@ -120,6 +120,30 @@ def test_money_of_another_currency_is_refused_and_without_a_declared_one_any_is_
     assert read(data, d.MoneyType()) == Money(Decimal(5), "EUR")
 
 
+# ---- what is no number
+
+
+@pytest.mark.parametrize("data", [math.nan, -math.nan, Decimal("NaN"), Decimal("sNaN")])
+@pytest.mark.parametrize("type", [scalar("float"), ANY, scalar("float", low=0.0, high=1.0)])
+def test_what_is_no_number_is_no_float(data: Any, type: d.Type) -> None:
+    """It is neither above nor below anything, so no rule could bound it."""
+    (problem,) = read(data, type)
+    assert problem.startswith("x: expected a number, found ")
+    assert read([data], d.ListType(item=type))[0].startswith("x[0]: ")
+    assert read({"a": [data]}, ANY)[0].startswith("x.a[0]: expected a number, found ")
+
+
+def test_the_infinities_are_numbers() -> None:
+    for data in (math.inf, -math.inf):
+        assert read(data, scalar("float")) == read(data, ANY) == data
+
+
+@pytest.mark.parametrize("data", [Decimal("NaN"), Decimal("sNaN"), Decimal("Infinity"), math.nan, math.inf])
+@pytest.mark.parametrize("type", [INT, scalar("decimal"), USD])
+def test_nor_is_it_a_whole_number_a_decimal_or_money(data: Any, type: Any) -> None:
+    assert read(data, type)[0].startswith("x: expected ")
+
+
 # ---- depth
 
 

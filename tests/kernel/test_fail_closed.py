@@ -425,6 +425,80 @@ def test_what_a_tool_that_is_untrusted_gave_is_so_as_a_fact_and_as_what_was_read
     assert run.path[-1] == ("done" if verdict == "allowed" else "no")
 
 
+NUMBERS = """
+tool get() -> float { effect reads  timeout 5s }
+tool got() -> any { effect reads  timeout 5s }
+tool rate(f: float) -> int { effect reads  timeout 5s }
+tool pay(f: float) -> string { effect writes  timeout 5s }
+tool post(v: any) -> string { effect writes  timeout 5s }
+agent a version 1 {
+  input i: float?
+  event said(f: float)
+  var zero: float = 0.0
+  policy { allow get, got, pay, post  forbid pay when args.f > 100.0  %s }
+  on error any -> bad
+  on denied -> no
+  on in_doubt -> bad
+  start state s { %s }
+  final done {}  failed no {}  failed bad {}
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("does", "error"),
+    [
+        ("call get() as f  -> done", "InvalidOutput"),
+        ("call got() as f  -> done", "InvalidOutput"),
+        ("call pay(zero / zero)  -> done", "InvalidInput"),
+        ("call post(zero / zero)  -> done", "InvalidInput"),
+        ("call post([1.0, zero / zero])  -> done", "InvalidInput"),
+    ],
+)
+def test_what_is_no_number_neither_comes_in_nor_goes_out(does: str, error: str) -> None:
+    nan = float("nan")
+    definition = compiled(NUMBERS % ("", does))
+    run = Driver(definition, {"get": nan, "got": {"a": [nan]}, "pay": "paid", "post": "sent"}).start({}).run()
+    assert (run.path[-1], only(run, "failed")["error"]) == ("bad", error)
+    assert not run.calls("pay")
+    assert not run.calls("post")
+
+
+def test_nor_does_it_as_an_input_an_answer_or_an_event() -> None:
+    nan = float("nan")
+    waits = """wait for event said(e) timeout 1h  -> asks }
+      state asks { ask role "boss" "?" options yes answer { f: float }  on yes -> done"""
+    definition = compiled(NUMBERS % ("", waits))
+    with pytest.raises(JamError) as caught:
+        Driver(definition).start({"i": nan})
+    assert caught.value.code == "JAMR301"
+    run = Driver(definition).start({}).run()
+    with pytest.raises(JamError) as caught:
+        run.send("said", {"f": nan})
+    assert caught.value.code == "JAMR406"
+    run.send("said", {"f": 1.0})
+    with pytest.raises(JamError) as caught:
+        run.answer("yes", {"f": nan})
+    assert caught.value.code == "JAMR404"
+
+
+def test_a_fence_denies_what_is_no_number() -> None:
+    guard = Fence(compiled(NUMBERS % ("", "-> done")))
+    nan = float("nan")
+    for tool, args in (("pay", {"f": nan}), ("post", {"v": nan}), ("post", {"v": {"a": [nan]}})):
+        assert guard.decide(tool, args).verdict == "denied", args
+    assert guard.decide("pay", {"f": float("inf")}).verdict == "denied"
+    assert guard.decide("pay", {"f": float("-inf")}).verdict == "allowed"
+
+
+def test_a_fact_is_not_read_with_arguments_that_do_not_fit() -> None:
+    text = NUMBERS % ("fact r = rate(f = zero / zero)  forbid pay when r > 3", "call pay(1.0)  -> done")
+    definition = compiled(text)
+    run = Driver(definition, {"rate": 1, "pay": "paid"}).start({}).run()
+    assert (run.path[-1], run.calls("rate"), run.calls("pay")) == ("no", [], [])
+    assert Fence(definition).decide("pay", {"f": 1.0}, facts={"r": 1}).verdict == "denied"
+
+
 def test_somebody_without_a_name_is_not_a_second_person() -> None:
     guard = fence('allow pay  require approval by 2 of "boss" not principal before pay', principal={"id": "eve"})
     one, nobody = {"by": "ann", "roles": ["boss"]}, {"by": "", "roles": ["boss"]}
