@@ -300,10 +300,13 @@ class Walk:
         call = event.body.get("call")
         if "call" not in body or not isinstance(call, dict):
             return body
-        unsaid = [name for name in _UNSAID if name in body["call"] and name not in call]
-        for name in unsaid:
-            self.found.open.append(f"event {event.seq} (asked) does not say {_UNSAID[name]}")
-        return {**body, "call": {name: value for name, value in body["call"].items() if name not in unsaid}}
+        if "policy" not in call:
+            self.found.open.append(f"event {event.seq} (asked) does not say by which rules its call may be approved")
+            body = {**body, "call": {name: value for name, value in body["call"].items() if name != "policy"}}
+        if "holds_ms" in body and "holds_ms" not in event.body:
+            self.found.open.append(f"event {event.seq} (asked) does not say how long its approval holds")
+            body = {name: value for name, value in body.items() if name != "holds_ms"}
+        return body
 
     def _key_taken(self, event: Event) -> bool:
         """A declared key that another run had used with other arguments: found out right after the intent, before
@@ -423,8 +426,6 @@ class Walk:
         return hidden
 
 
-_UNSAID = {"policy": "by which rules its call may be approved", "holds_ms": "how long its approval holds"}
-"""What a question's call did not say in earlier versions."""
 _SPREAD = "\x00spread_ms"
 """How far before `at_ms` a time may have been drawn; stands in expected bodies only."""
 

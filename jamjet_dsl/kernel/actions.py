@@ -167,11 +167,10 @@ def _offer(
         return [count]
     policy = policy_digest(program, state, frame, tool)
     frozen: dict[str, Json] = {"tool": tool, "args": call, "digest": digest, "policy": policy}
-    if action.timeout_ms is not None:
-        frozen["holds_ms"] = action.timeout_ms
     if any(flags.values()):
         frozen["from"] = {name: sorted(flag) for name, flag in flags.items()}
-    return {"call": frozen, "decision": decision.body(enforced=held)}
+    offer: dict[str, Json] = {"call": frozen, "decision": decision.body(enforced=held)}
+    return offer if action.timeout_ms is None else {**offer, "holds_ms": action.timeout_ms}
 
 
 # ---- wait

@@ -4,8 +4,8 @@ The rules stand in the question's frozen call as a digest. Facts are kept with t
 were, not as a digest, which would give away a short value that is redacted. A call that is made under an approval is
 decided again, and the approval counts only if both are what they were: whoever approved has seen nothing else. (The
 run, the question and who may use it are a matter of where a grant stands; tool and arguments have a digest of their
-own.) It holds as long after it was given as its question could have been answered: `holds_ms` of the frozen call. That
-was said when the question was asked, so no later version of the program makes it hold longer.
+own.) It holds as long after it was given as its question could have been answered: `holds_ms`. That was said when the
+question was asked, so no later version of the program makes it hold longer.
 """
 
 from __future__ import annotations

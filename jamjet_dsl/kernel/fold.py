@@ -366,7 +366,7 @@ def _answered(program: Program, draft: Draft, body: Body) -> None:
             question.id,
             asking.state,
             bind,
-            question.body["call"],
+            _granted(question.body),
             by,
             new.now_ms,
             approvers=approvals,
@@ -384,6 +384,12 @@ def _answered(program: Program, draft: Draft, body: Body) -> None:
     outcomes.end_action(
         draft, draft.frame(question.frame), {"kind": "answered", "option": body["option"], "result": result}
     )
+
+
+def _granted(asked: Body) -> dict[str, Json]:
+    """The frozen call, and how long the approval holds."""
+    call: dict[str, Json] = asked["call"]
+    return {**call, "holds_ms": asked["holds_ms"]} if "holds_ms" in asked else call
 
 
 def _expired(program: Program, draft: Draft, body: Body) -> None:

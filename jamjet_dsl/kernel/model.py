@@ -34,7 +34,7 @@ Journal bodies are JSON in the journal form of `kernel.values` (exact and self-d
 | timer | id, cmd, at_ms | a timer is set |
 | fired | id | a timer is due |
 | asked | question, cmd, state, role, text, show, options, form, call?, decision?, expires_at_ms?, remind_ms? | |
-|  | | a person is asked; call (tool, args, digest, policy, holds_ms?, from?) is frozen |
+|  | holds_ms? | a person is asked; call (tool, args, digest, policy, from?) is frozen |
 | answered | question, option, form, by, roles | the first valid answer |
 | expired | question | nobody answered in time |
 | received | name, payload, id, by? | an event from outside was queued |

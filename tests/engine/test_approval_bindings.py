@@ -114,7 +114,7 @@ async def test_a_journal_whose_questions_do_not_say_their_rules_is_proved_as_it_
     drafts = drafts_of(store, "r")
     (asked,) = [draft for draft in drafts if draft.kind == "asked"]
     assert len(asked.body["call"].pop("policy")) == 64
-    assert asked.body["call"].pop("holds_ms") == 3_600_000
+    assert asked.body.pop("holds_ms") == 3_600_000
     found = replay(changed(store, "r", drafts), "r")
     assert found.proven
     assert found.open == [
