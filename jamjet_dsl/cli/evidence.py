@@ -49,11 +49,17 @@ def _who(record: Record) -> str:
     who = f"for {plain(record['principal'].get('id') or 'nobody named')}"
     if record.get("by"):
         who += f", by {plain(record['by'])}"
+    if record["event"] == "answered":
+        who += f" ({', '.join(map(plain, record.get('roles') or ()))}: {_CHECKED[record.get('checked')]})"
     for grant in record.get("approvals", ()):
         people = " and ".join(_person(one) for one in grant["by"])
         who += f", approved by {people} (events {', '.join(map(str, grant['seqs']))})"
     place = f", {record['agent']}" + (f" in {plain(record['from'])}" if record["from"] else "")
     return who + place + (f" -> {plain(record['to'])}" if record["to"] else "")
+
+
+_CHECKED = {True: "checked", False: "taken at their word", None: "whether that was checked is not recorded"}
+"""Of the role that somebody answers in."""
 
 
 def _person(one: Record) -> str:

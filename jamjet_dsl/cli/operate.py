@@ -11,7 +11,7 @@ import click
 
 from jamjet_dsl.cli.common import db_option, existing_database, format_option, read_json
 from jamjet_dsl.cli.run import drive, engine_for, follow, report, script_option, user
-from jamjet_dsl.cli.settings import person
+from jamjet_dsl.cli.settings import named, person
 from jamjet_dsl.cli.words import jam as command_line
 from jamjet_dsl.diagnostics.errors import JamError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 by_option = click.option(
     "--by",
     metavar="WHO",
-    callback=lambda _ctx, _param, who: who or user(),
+    callback=lambda ctx, param, who: named(ctx, param, who) or user(),
     help="Who says so (default: who you are here).",
 )
 note_option = click.option("--note", metavar="T", help="Why, for the journal.")
@@ -154,7 +154,7 @@ def retry_command(
 @click.option("--happened", metavar="JSON|@F", help="It happened, with this result.")
 @click.option("--did-not-happen", "did_not", is_flag=True, help="It did not happen.")
 @click.option("--call", "cmd", metavar="CALL", help="Which call, where several are in doubt: `jam show` names them.")
-@click.option("--by", metavar="WHO", help="Who found out, for the journal.")
+@click.option("--by", metavar="WHO", callback=named, help="Who found out, for the journal.")
 @note_option
 @detach_option
 @script_option

@@ -31,7 +31,7 @@ from jamjet_dsl.cli.common import (
     split_agent,
     tell,
 )
-from jamjet_dsl.cli.settings import person
+from jamjet_dsl.cli.settings import named, person
 from jamjet_dsl.diagnostics.errors import JamError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ durability_option = click.option(
 @click.option(
     "--if-exists", type=click.Choice(("error", "attach")), default="error", help="If a run with this id exists."
 )
-@click.option("--as", "who", metavar="WHO", help="On whose behalf (`principal` in the program).")
+@click.option("--as", "who", metavar="WHO", callback=named, help="On whose behalf (`principal` in the program).")
 @click.option(
     "--detach",
     is_flag=True,

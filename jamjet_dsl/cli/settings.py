@@ -12,11 +12,23 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import click
+
 from jamjet_dsl.diagnostics.errors import JamError
+from jamjet_dsl.kernel.people import one_name
 
 NAME = "jam.toml"
 _KNOWN = ("roles",)
 """The tables that are read. Another one is refused: it should not look as if it were heeded."""
+
+
+def named(_ctx: click.Context, _param: click.Parameter, who: str | None) -> str | None:
+    """The callback of an option that names a person: the name without the space around it. Raises click.BadParameter
+    for one of which nothing can be seen: whoever leaves a name out is who they are here, and nobody is nobody by
+    mistake."""
+    if who is not None and not one_name(who):
+        raise click.BadParameter("it names nobody")
+    return None if who is None else who.strip()
 
 
 def person(folder: Path | None, who: str) -> str | dict[str, Any]:

@@ -18,6 +18,7 @@ from jamjet_dsl.kernel.errors import INDEFINITE, NOT_SENT, STANDARD_ERRORS
 from jamjet_dsl.kernel.ids import base_of, fact_of, frame_of
 from jamjet_dsl.kernel.model import ENDED, MODES, Call, Frame, Json, Mode, Question, RunState, Think
 from jamjet_dsl.kernel.outcomes import is_open, people_for
+from jamjet_dsl.kernel.people import name_of
 from jamjet_dsl.kernel.program import WRITES, Program
 from jamjet_dsl.kernel.quick import MISS, reader_of
 from jamjet_dsl.kernel.records import check_args
@@ -279,7 +280,8 @@ def answered(
     by: str,
     roles: Sequence[str] | None,
 ) -> Made:
-    """A person's answer. `roles` None: nobody keeps a list of who has which role, so the answer is taken.
+    """A person's answer. `roles` None: nobody keeps a list of who has which role, so the answer is taken, and says that
+    the role was not `checked`.
 
     Raises JamError JAMR402 for a question that is not open, JAMR403 for an option it does not have, JAMR404 for a
     form that does not fit, JAMR409 for a person who may not answer.
@@ -299,7 +301,14 @@ def answered(
     form = from_public(form_json or {}, shape, program.defn, "", problems)
     if problems:
         raise JamError("JAMR404", "the answer's form does not fit the question", details=tuple(problems))
-    return "answered", {"question": question_id, "option": option, "form": to_journal(form), "by": by, "roles": known}
+    return "answered", {
+        "question": question_id,
+        "option": option,
+        "form": to_journal(form),
+        "by": by,
+        "roles": known,
+        "checked": roles is not None,
+    }
 
 
 def _may_answer(state: RunState, question: Question, by: str, roles: list[str], approves: bool) -> None:
@@ -309,7 +318,7 @@ def _may_answer(state: RunState, question: Question, by: str, roles: list[str], 
     if not approves:
         return
     needs = people_for(state, question)
-    if any(person["by"] == by for person in question.approvals):
+    if any(name_of(person) == name_of({"by": by}) for person in question.approvals):
         raise JamError("JAMR409", f"`{by}` has approved this already", "somebody else has to approve it too")
     if needs and not any(counts(state, need, {"by": by, "roles": roles}) for need in needs):
         raise JamError(

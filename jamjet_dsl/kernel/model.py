@@ -35,7 +35,7 @@ Journal bodies are JSON in the journal form of `kernel.values` (exact and self-d
 | fired | id | a timer is due |
 | asked | question, cmd, state, role, text, show, options, form, call?, decision?, expires_at_ms?, remind_ms? | |
 |  | holds_ms? | a person is asked; call (tool, args, digest, policy, from?) is frozen |
-| answered | question, option, form, by, roles | the first valid answer |
+| answered | question, option, form, by, roles, checked? | the first valid answer; whether roles were known |
 | expired | question | nobody answered in time |
 | received | name, payload, id, by? | an event from outside was queued |
 | consumed | name, id, frame | the oldest queued one of that name was taken |

@@ -10,6 +10,7 @@ from jamjet_dsl.kernel.budget import amount, charge, overruns, used
 from jamjet_dsl.kernel.draft import Draft
 from jamjet_dsl.kernel.ids import action_id, base_of, frame_of, visit_prefix
 from jamjet_dsl.kernel.model import Frame, Intent, Json, Question, Reserve, RunState
+from jamjet_dsl.kernel.people import name_of
 from jamjet_dsl.kernel.program import WRITES, Program
 from jamjet_dsl.kernel.rules import counts, plan_at
 from jamjet_dsl.kernel.values import from_journal
@@ -292,7 +293,7 @@ def close_visit(program: Program, draft: Draft, frame: Frame) -> None:
 def enough(state: RunState, question: Question, approvals: list[dict[str, Json]]) -> bool:
     """Whether these people are all whom the rules want to approve the question's call."""
     needs = people_for(state, question)
-    return all(len({p["by"] for p in approvals if counts(state, need, p)}) >= int(need["people"]) for need in needs)
+    return all(len({name_of(p) for p in approvals if counts(state, need, p)}) >= int(need["people"]) for need in needs)
 
 
 def people_for(state: RunState, question: Question) -> list[dict[str, Json]]:

@@ -20,6 +20,7 @@ from jamjet_dsl.kernel import monitors
 from jamjet_dsl.kernel.docket import Docket, Ready, ReadyLimit, make_docket
 from jamjet_dsl.kernel.errors import STANDARD_ERRORS
 from jamjet_dsl.kernel.model import Grant, Json, RunState, Share
+from jamjet_dsl.kernel.people import name_of
 from jamjet_dsl.kernel.program import Plan, Program
 from jamjet_dsl.kernel.records import check_args
 from jamjet_dsl.kernel.scope import NONE, UNTRUSTED, Scope, bool_of, monitors_at
@@ -406,7 +407,7 @@ def meets(state: RunState, home: str, need: Mapping[str, Json], grants: Sequence
     """Whether grants for this very call satisfy a need of the agent at `home`. An ask that it names is its own."""
     if "ask" in need:
         return any(need["ask"] is None or (need["ask"] == g.state and g.home == home) for g in grants)
-    people = {person["by"] for grant in grants for person in grant.approvers if counts(state, need, person)}
+    people = {name_of(person) for grant in grants for person in grant.approvers if counts(state, need, person)}
     return len(people) >= int(need["people"])
 
 
@@ -433,9 +434,9 @@ def joined(inner: Decision, outer: Sequence[tuple[str, str, Decision]], enforced
 def counts(state: RunState, need: Mapping[str, Json], person: Mapping[str, Json]) -> bool:
     """Whether this person's approval counts towards a need for people. Somebody without a name may be anybody, also one
     who has approved already or who started the run, and does not count."""
-    if not person["by"] or (need["role"] is not None and need["role"] not in person["roles"]):
+    if not name_of(person) or (need["role"] is not None and need["role"] not in person["roles"]):
         return False
-    return not (need["excluding"] == "principal" and person["by"] == state.principal.get("id"))
+    return not (need["excluding"] == "principal" and name_of(person) == name_of(state.principal, "id"))
 
 
 # ---- facts

@@ -59,6 +59,10 @@ def test_the_roles_stand_in_the_journal(jam: Jam, bank: Path) -> None:
     events = {line["kind"]: line["body"] for line in jam("history", "w", "--format", "json").lines}
     assert events["started"]["principal"] == {"id": "kim", "roles": ["clerk"]}
     assert (events["answered"]["by"], events["answered"]["roles"]) == ("olga", ["officer"])
+    assert events["answered"]["checked"] is True
+    assert "by olga (officer: checked)" in jam("audit", "show", "w").out
+    (record,) = [line for line in jam("audit", "show", "w", "--format", "json").lines if line["event"] == "answered"]
+    assert record["checked"] is True
 
 
 def test_the_file_beside_the_program_counts_wherever_the_database_is(jam: Jam, bank: Path, tmp_path: Path) -> None:
@@ -74,6 +78,34 @@ def test_without_a_list_a_name_is_taken_at_its_word(jam: Jam, bank: Path) -> Non
     (bank / "jam.toml").write_text("")
     jam("run", "bank.jam", "--id", "w", "--as", "ann")
     assert jam("answer", "w", "no", "--by", "anybody").code == 0
+    assert "by anybody (officer: taken at their word)" in jam("audit", "show", "w").out
+
+
+@pytest.mark.parametrize("name", ["", " ", "\t", "\u200b"])
+def test_a_name_of_which_nothing_can_be_seen_is_refused(jam: Jam, bank: Path, name: str) -> None:
+    jam("run", "bank.jam", "--id", "w")
+    for command in (
+        ("run", "bank.jam", "--id", "v", "--as", name),
+        ("answer", "w", "yes", "--by", name),
+        ("cancel", "w", "--by", name),
+        ("settle", "w", "--did-not-happen", "--note", "n", "--by", name),
+    ):
+        said = jam(*command)
+        assert (said.code, "it names nobody" in said.err) == (2, True), said
+    assert [run["run_id"] for run in jam("runs", "--format", "json").lines] == ["w"]
+
+
+def test_who_started_a_run_does_not_approve_it_by_writing_the_name_otherwise(jam: Jam, bank: Path) -> None:
+    (bank / "jam.toml").unlink()
+    jam("run", "bank.jam", "--id", "w", "--as", " ann ")
+    for name in ("ann", "ann ", "Ann", "ANN\u200b"):
+        assert "JAMR409" in jam("answer", "w", "yes", "--by", name).err, name
+    assert jam("answer", "w", "yes", "--by", " olga").code == 4
+    assert "has approved this already" in jam("answer", "w", "yes", "--by", "Olga").err
+    assert jam("answer", "w", "yes", "--by", "piet").code == 0
+    events = [line["body"] for line in jam("history", "w", "--format", "json").lines]
+    assert events[0]["principal"]["id"] == "ann"
+    assert [body["by"] for body in events if "option" in body] == ["olga", "piet"]
 
 
 @pytest.mark.parametrize(

@@ -123,3 +123,14 @@ async def test_a_journal_whose_questions_do_not_say_their_rules_is_proved_as_it_
     ]
     asked.body["call"]["policy"] = "0" * 64
     assert not replay(changed(store, "r", drafts), "r").proven
+
+
+async def test_a_journal_whose_answers_do_not_say_whether_roles_were_checked_is_proved_as_it_stands() -> None:
+    store = MemoryStore()
+    await waiting(store, answered=True)
+    drafts = drafts_of(store, "r")
+    (answered,) = [draft for draft in drafts if draft.kind == "answered"]
+    assert answered.body.pop("checked") is False
+    assert replay(changed(store, "r", drafts), "r").proven
+    answered.body["checked"] = "yes"
+    assert not replay(changed(store, "r", drafts), "r").proven

@@ -41,6 +41,7 @@ _TOLD = (
     *(
         "by",
         "roles",
+        "checked",
         "question",
         "role",
         "text",

@@ -6,6 +6,7 @@ Nothing is shared with the engine but the parser.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -163,8 +164,8 @@ class Judge:
         if not isinstance(need, tuple):
             return any(need is None or one["ask"] == need for one in approvals)
         count, role, excluding = need
-        people = {one["by"] for one in approvals if one["by"] and role in one["roles"]}
-        return len(people - ({self.principal["id"]} if excluding else set())) >= count
+        people = {_folded(one["by"]) for one in approvals if _folded(one["by"]) and role in one["roles"]}
+        return len(people - ({_folded(self.principal["id"])} if excluding else set())) >= count
 
     # ---- limits
 
@@ -305,6 +306,11 @@ def _holds(rule: Any, names: Names) -> bool:
     if not isinstance(value, bool):
         raise NoValue
     return value
+
+
+def _folded(name: str) -> str:
+    """A name as it is compared (§4.4)."""
+    return unicodedata.normalize("NFKC", name).casefold().strip()
 
 
 def _need(rule: Any) -> Any:

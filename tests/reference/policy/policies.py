@@ -226,7 +226,7 @@ class World:
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
         roles = self.chance.sample(["boss", "clerk", "eve"], self.chance.randint(0, 2))
-        self.principal = {"id": self.chance.choice(["eve", "ann", ""]), "roles": roles}
+        self.principal = {"id": self.chance.choice(["eve", "ann ", ""]), "roles": roles}
         self.variables: dict[str, Any] = {"lim": self.chance.randint(0, 4), "v": self.chance.randint(0, 3)}
         if self.chance.random() < 0.6:
             self.variables["w"] = self.chance.choice(["yes", "no", None])
@@ -266,6 +266,7 @@ class World:
     def approvals(self) -> list[dict[str, Any]]:
         """Approvals that were given for exactly this call."""
         people = [("ann", ["boss"]), ("ben", ["boss", "clerk"]), ("eve", ["boss"]), ("", ["boss"]), ("cid", ["clerk"])]
+        people += [("Ann", ["boss"]), (" ben", ["boss"]), ("EVE ", ["boss"]), (" ", ["boss"]), ("ｃｉｄ", ["clerk"])]
         if self.chance.random() < 0.5:
             return []
         chosen = [self.chance.choice(people) for _ in range(self.chance.randint(1, 3))]
