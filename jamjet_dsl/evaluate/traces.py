@@ -159,9 +159,13 @@ class Judge:
             read=lambda tool, args: self._given(call, tool, args),
             at_ms=call.at_ms,
         )
-        fence.record(call.tool, call.args, ok=call.ok, result=call.result, at_ms=call.at_ms)
+        reason = decision.reason
+        try:
+            fence.record(call.tool, call.args, ok=call.ok, result=call.result, at_ms=call.at_ms)
+        except JamError as error:  # such a call was denied already, and others may be judged all the same
+            reason = f"{reason}; {error.message}"
         places = tuple(dict.fromkeys(self._rules[rule].place for rule in decision.rules))
-        return Decided(number, call.tool, decision.verdict, places, decision.reason), decision.rules
+        return Decided(number, call.tool, decision.verdict, places, reason), decision.rules
 
     def _given(self, call: _Call, tool: str, args: Mapping[str, Any]) -> Any:
         """A fact that the trace does not say: where its read is the very call that is decided, what that gave."""

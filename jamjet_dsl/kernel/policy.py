@@ -68,6 +68,8 @@ class Fence:
         first call (milliseconds since 1970). A limit `per principal` counts the calls of all fences with one
         `ledger` and one principal; without a ledger this fence is all there is."""
         self.program = Program.of(definition)
+        if not isinstance(principal, Mapping | None):
+            raise _malformed("a principal", 'write {"id": name, "roles": [...]}')
         who = {"id": "", "roles": [], **(principal or {})}
         state = RunState("fence", agent=self.program.agent.name, principal=who, now_ms=now_ms, started_ms=now_ms)
         # One draft for good: nobody else has seen its parts, so nothing is copied for each call that is told.
@@ -100,6 +102,9 @@ class Fence:
         else from `read(tool, args)`. An error in place of one, or that `read` raises, says that there is none if the
         tool `raises` it (by its class's name, or a `ToolError` of that name), and `has` is false then. One that failed
         otherwise, that neither gives, or that is not of its type could be anything: what asks for it denies.
+
+        Raises JamError JAMR006 for what nothing can be decided by: a tool that is not declared, an approval that does
+        not say by whom, a name in `attested` or `untrusted` that is none of the tool's parameters.
         """
         values, problems = self._arguments(tool, args)
         if problems:
@@ -108,7 +113,7 @@ class Fence:
             self._state.now_ms = max(at_ms, self._state.now_ms)
         digest = digest_of(tool, to_journal(values))
         grants = self._grants(digest, tool, approvals)
-        scope = scope_of(self.program, self._state, self._frame).nested({}, _origins(attested, untrusted))
+        scope = scope_of(self.program, self._state, self._frame).nested({}, _origins(tool, values, attested, untrusted))
         draft = Draft(self._state)
         misfits: list[str] = []
         while True:
@@ -145,27 +150,37 @@ class Fence:
     def record(
         self, tool: str, args: Mapping[str, Any], *, ok: bool = True, result: Any = None, at_ms: int | None = None
     ) -> None:
-        """Tells that a call was made, allowed or not, and what came of it. Time never goes back."""
+        """Tells that a call was made, allowed or not, and what came of it. Time never goes back.
+
+        Raises JamError: JAMR006 for a tool that is not declared; JAMR301 for a call that a limit cannot count, since
+        its arguments do not fit the tool. Whatever else can be counted of it is.
+        """
         values, problems = self._arguments(tool, args)
-        draft = self._draft
+        draft, fitting = self._draft, values
         if at_ms is not None:
             draft.state.now_ms = max(at_ms, draft.state.now_ms)
         if problems:
-            values = dict(args)
-        else:
-            limits, shared = self._counts(tool, values)
-            for index, group, size in limits:
-                limit = (self.program.agent.rules or ())[index].limit
-                assert limit is not None
-                monitors.limit_take(draft, "", index, limit, group, size)
-            self._last = None
-            self._ledger.add(self._state.principal["id"], shared, self._state.now_ms)
+            values, fitting = self._as_they_are(tool, args)
+        limits, shared = self._counts(tool, fitting)
+        for index, group, size in limits:
+            limit = (self.program.agent.rules or ())[index].limit
+            assert limit is not None
+            monitors.limit_take(draft, "", index, limit, group, size)
+        self._last = None
+        self._ledger.add(self._state.principal["id"], shared, self._state.now_ms)
         monitors.count(self.program, draft, "", "attempted", tool, values)
         monitors.count(self.program, draft, "", "succeeded" if ok else "failed", tool, values)
         if ok:
             draft.state.seq += 1
             value = self._typed(result, self.program.defn.tools[tool].result)
             monitors.remember(self.program, draft, "", tool, values, to_journal(value))
+        if problems and len(limits) < len(rules.docket_of(self.program.main, tool).limits):
+            raise JamError(
+                "JAMR301",
+                f"a call of `{tool}` was made with arguments that do not fit it, and a limit cannot count it",
+                "decide a call before it is made, and make none that is denied",
+                tuple(problems),
+            )
 
     def _counts(self, tool: str, values: dict[str, Any]) -> tuple[tuple[tuple[int, str, str], ...], tuple[Share, ...]]:
         """What a call counts under: what was decided, if it was the last one that was. Its limits may read facts."""
@@ -184,18 +199,37 @@ class Fence:
         return {"cmd": "#1.1", "used": used}
 
     def _arguments(self, tool: str, args: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        if tool not in self.program.defn.tools:
+        if not isinstance(tool, str) or tool not in self.program.defn.tools:
             raise JamError("JAMR006", f"the program declares no tool `{tool}`", "declare it, with its effect")
+        if not isinstance(args, Mapping):
+            return {}, [f"the arguments of `{tool}` are no record"]
         return check_args(self.program, tool, args)
 
+    def _as_they_are(self, tool: str, args: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Arguments that do not fit: what is said in them, as far as it is plain data, and those that fit by
+        themselves."""
+        given: dict[Any, Any] = dict(args) if isinstance(args, Mapping) else {}
+        types = {name: type_ for name, type_, *_ in self.program.callee(tool).params}
+        plain, fitting = dict[str, Any](), dict[str, Any]()
+        for name, value in given.items():
+            for found, type_ in ((plain, _ANY), (fitting, types.get(name))):
+                problems: list[str] = []
+                read = None if type_ is None else from_public(value, type_, self.program.defn, "", problems)
+                if type_ is not None and not problems:
+                    found[str(name)] = read
+        return {**plain, **fitting}, fitting
+
     def _grants(self, digest: str, tool: str, approvals: Iterable[Mapping[str, Any]]) -> list[Grant]:
-        """Each approval as a grant of exactly the call with that digest."""
+        """Each approval as a grant of exactly the call with that digest. Raises JamError JAMR006 for what is none."""
         call, now = {"tool": tool, "digest": digest}, self._state.now_ms
         found = []
-        for n, given in enumerate(approvals):
-            by = str(given.get("by", ""))
-            people = [{"by": by, "roles": list(given.get("roles", ()))}]
-            found.append(Grant(f"g{n}", str(given.get("ask") or ""), None, call, by, now, None, people))
+        for n, given in enumerate(_listed(approvals, "approvals")):
+            _object(given, "an approval", ("ask", "by", "roles"))
+            by, ask = given.get("by", ""), given.get("ask") or ""
+            if not isinstance(by, str) or not isinstance(ask, str):
+                raise _malformed("an approval", 'write {"ask": state, "by": name, "roles": [...]}')
+            people = [{"by": by, "roles": _names(given.get("roles", ()), "roles")}]
+            found.append(Grant(f"g{n}", ask, None, call, by, now, None, people))
         return found
 
     def _fact(
@@ -238,11 +272,16 @@ class Fence:
         return found
 
 
-def _origins(attested: Iterable[str], untrusted: Iterable[str]) -> dict[str, frozenset[str]]:
-    """By path (`args.p`), where the value of each of these parameters came from."""
+def _origins(
+    tool: str, values: Mapping[str, Any], attested: Iterable[str], untrusted: Iterable[str]
+) -> dict[str, frozenset[str]]:
+    """By path (`args.p`), where the value of each of these parameters came from. Raises JamError JAMR006 for a name
+    that is none of them: nothing would be known of the parameter that was meant."""
     found: dict[str, frozenset[str]] = {}
     for flag, names in ((ATTESTED, attested), (UNTRUSTED, untrusted)):
-        for name in names:
+        for name in _names(names, flag):
+            if name not in values:
+                raise JamError("JAMR006", f"`{tool}` has no parameter `{name}` that could be {flag}")
             found[f"args.{name}"] = found.get(f"args.{name}", frozenset()) | {flag}
     return found
 
@@ -259,18 +298,60 @@ def decide_call(
 ) -> Decision:
     """Decides one call after a history of calls.
 
-    Calls are `{"tool", "args"}`; those of the history also have `ok` (default true), `result` and `at_ms`, the
-    one to decide may have `approved`. For a stream of calls keep a `Fence`, which does not go through the
-    history again for each.
+    Calls are `{"tool", "args"}`; those of the history may also have `ok` (default true), `result` and `at_ms`, the one
+    to decide `approved`, `approvals`, `attested` and `untrusted`, as `Fence.decide` takes them. For a stream of calls
+    keep a `Fence`, which does not go through the history again for each.
+
+    Raises JamError: JAMR006 for what is no call or says something else, and what `Fence.record` raises.
     """
     fence = Fence(definition, principal=principal, variables=variables)
     for past in history:
-        fence.record(
-            past["tool"],
-            past["args"],
-            ok=bool(past.get("ok", True)),
-            result=past.get("result"),
-            at_ms=past.get("at_ms"),
-        )
-    approved = bool(call.get("approved"))
-    return fence.decide(call["tool"], call["args"], approved=approved, facts=facts, at_ms=now_ms)
+        said, ok, at_ms = _call(past, _PAST), past.get("ok", True), past.get("at_ms")
+        if not isinstance(ok, bool) or not (at_ms is None or type(at_ms) is int):
+            raise _malformed("a past call", "`ok` is true or false, `at_ms` are milliseconds since 1970")
+        fence.record(said["tool"], said["args"], ok=ok, result=said.get("result"), at_ms=at_ms)
+    said = _call(call, _WISHED)
+    if not isinstance(said.get("approved", False), bool):
+        raise _malformed("a call", "`approved` is true or false")
+    told = {name: said[name] for name in _WISHED if name in said}
+    return fence.decide(said["tool"], said["args"], facts=facts, at_ms=now_ms, **told)
+
+
+_WISHED = ("approved", "approvals", "attested", "untrusted")
+_PAST = ("ok", "result", "at_ms", *_WISHED)
+"""What calls may say beside tool and arguments. A past one may be what was decided, with what came of it."""
+
+
+def _call(given: Any, known: tuple[str, ...]) -> Mapping[str, Any]:
+    said = _object(given, "a call", ("tool", "args", *known))
+    if "tool" not in said or "args" not in said:
+        raise _malformed("a call", 'write {"tool": name, "args": {...}}')
+    return said
+
+
+def _object(given: Any, what: str, known: tuple[str, ...]) -> Mapping[str, Any]:
+    """What is given, if it is an object with no other fields than these: a misspelt one would not be heeded."""
+    if not isinstance(given, Mapping):
+        raise _malformed(what, f"it is an object with {', '.join(known)}")
+    for name in given:
+        if name not in known:
+            raise _malformed(what, f"it has no `{name}`; known are {', '.join(known)}")
+    return given
+
+
+def _listed(given: Any, what: str) -> list[Any]:
+    """The items of what is given. The letters of a text are none."""
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        raise _malformed(f"`{what}`", "it is a list")
+    return list(given)
+
+
+def _names(given: Any, what: str) -> list[str]:
+    found = _listed(given, what)
+    if not all(isinstance(name, str) for name in found):
+        raise _malformed(f"`{what}`", "it is a list of names")
+    return found
+
+
+def _malformed(what: str, help: str) -> JamError:
+    return JamError("JAMR006", f"{what} is not what it should be", help)

@@ -272,3 +272,114 @@ def test_a_call_counts_under_a_limit_as_it_was_decided_though_that_reads_a_fact(
     desk.record("act", {"x": 1})
     assert desk.decide("act", {"x": 2}, facts={"score": 7}).verdict == "denied"
     assert desk.decide("act", {"x": 2}, facts={"score": 8}).verdict == "allowed"
+
+
+# ---- what is malformed
+
+OUTSIDE = d.Rule(kind="forbid", tools=tools("act"), when=["untrusted", var("args", "x")])
+TOLD = d.Rule(kind="forbid", tools=tools("act"), when=["!", ["attested", var("args", "x")]])
+PEOPLE = d.Rule(kind="require_people", tools=tools("act"), count=2, role="boss")
+ACT: dict[str, Any] = {"tool": "act", "args": {"x": 1}}
+
+
+def decided(*rules: d.Rule, history: Any = (), **call: Any) -> str:
+    return decide_call(fence(*rules).program.defn, history, {**ACT, **call}).verdict
+
+
+def test_one_call_says_where_its_arguments_came_from_and_who_approved_it() -> None:
+    assert [decided(OUTSIDE), decided(OUTSIDE, untrusted=["x"])] == ["allowed", "denied"]
+    assert [decided(TOLD), decided(TOLD, attested=["x"])] == ["denied", "allowed"]
+    given = [{"by": by, "roles": ["boss"]} for by in ("ann", "bob")]
+    assert [decided(PEOPLE, approvals=given[:n]) for n in range(3)] == ["needs_approval", "needs_approval", "allowed"]
+    assert decided(PEOPLE, approved=True) == "allowed"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {},
+        {"tool": "act"},
+        {"args": {"x": 1}},
+        {"tool": 5, "args": {}},
+        {"tool": ["act"], "args": {}},
+        {"tool": "none", "args": {}},
+        {**ACT, "untrsuted": ["x"]},
+        {**ACT, "untrusted": "x"},
+        {**ACT, "untrusted": ["y"]},
+        {**ACT, "attested": [1]},
+        {**ACT, "approved": "no"},
+        {**ACT, "approvals": {"by": "ann"}},
+        {**ACT, "approvals": ["ann"]},
+        {**ACT, "approvals": [{"by": 7}]},
+        {**ACT, "approvals": [{"by": "ann", "roles": "boss"}]},
+        {**ACT, "approvals": [{"by": "ann", "role": "boss"}]},
+        None,
+        "act",
+        ["act", {}],
+    ],
+)
+def test_what_is_no_call_is_refused(call: Any) -> None:
+    definition = fence().program.defn
+    with pytest.raises(JamError) as caught:
+        decide_call(definition, [], call)
+    assert caught.value.code == "JAMR006"
+
+
+@pytest.mark.parametrize("args", [None, [1], "x", 5, {5: 1}, {"x": object()}, {}])
+def test_arguments_that_are_none_are_denied(args: Any) -> None:
+    assert decide_call(fence().program.defn, [], {"tool": "act", "args": args}).verdict == "denied"
+    assert fence().decide("act", args).verdict == "denied"
+
+
+@pytest.mark.parametrize(
+    "past",
+    [
+        *(
+            {**ACT, **said}
+            for said in ({"ok": "no"}, {"ok": None}, {"at_ms": "noon"}, {"at_ms": True}, {"okay": False})
+        ),
+        *({"tool": "act"}, {"args": {"x": 1}}, {"tool": "none", "args": {}}, None, "act"),
+    ],
+)
+def test_a_past_call_that_does_not_say_what_it_means_is_refused(past: Any) -> None:
+    with pytest.raises(JamError) as caught:
+        decide_call(fence().program.defn, [past], ACT)
+    assert caught.value.code == "JAMR006"
+
+
+def test_what_was_decided_and_made_may_be_told_as_it_was() -> None:
+    past = {**ACT, "approved": True, "untrusted": ["x"], "ok": True, "result": None, "at_ms": 5}
+    assert decided(rule("never", "act", after=tools("act")), history=[past]) == "denied"
+
+
+def test_a_principal_that_is_none_is_refused() -> None:
+    for who in ("ann", ["ann"], 5):
+        with pytest.raises(JamError) as caught:
+            fence(principal=who)
+        assert caught.value.code == "JAMR006"
+
+
+def capped(*per: Any, amount: Any = None) -> d.Rule:
+    bound = {} if amount is None else {"amount": amount, "bound": i(9)}
+    count = 1 if amount is None else None
+    return d.Rule(kind="limit", limit=d.LimitDef(tools=tools("act"), count=count, per=per, **bound))
+
+
+@pytest.mark.parametrize("args", [{}, {"x": 1, "y": 2}, {"x": object()}, None])
+def test_a_call_whose_arguments_do_not_fit_counts_under_a_limit_that_does_not_ask_for_them(args: Any) -> None:
+    guard = fence(capped())
+    guard.record("act", args)
+    assert guard.decide("act", {"x": 1}).verdict == "denied"
+
+
+def test_one_that_a_limit_cannot_count_is_refused_and_everything_else_counts_it() -> None:
+    for rule_ in (capped(var("args", "x")), capped(amount=var("args", "x"))):
+        guard = fence(rule_, rule("never", "act", after=tools("act")))
+        with pytest.raises(JamError) as caught:
+            guard.record("act", {"y": 1})
+        assert caught.value.code == "JAMR301"
+        assert caught.value.details == ("x: is missing", "y: `act` has no such parameter")
+        assert "must not be called after `act`" in guard.decide("act", {"x": 1}).reason
+    guard = fence(capped(var("args", "x")))
+    guard.record("act", {"x": 1, "y": 1})
+    assert [guard.decide("act", {"x": x}).verdict for x in (1, 2)] == ["denied", "allowed"]
