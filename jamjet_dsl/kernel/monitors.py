@@ -16,15 +16,18 @@ counts there and in those of every agent around it.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from jamjet_dsl.definition import MAX_SAFE_INT
 from jamjet_dsl.kernel.budget import homes
 from jamjet_dsl.kernel.draft import Draft
 from jamjet_dsl.kernel.model import Json
-from jamjet_dsl.kernel.values import dumps_journal, to_journal
+from jamjet_dsl.kernel.values import dumps_form, dumps_journal, to_journal
 
 if TYPE_CHECKING:
     from jamjet_dsl.definition import LimitDef
@@ -74,6 +77,51 @@ def _normal(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _normal(item) for key, item in value.items()}
     return value
+
+
+@lru_cache(maxsize=4096)
+def settled(group: str) -> str:
+    """What a limit counts a group under: numbers that are equal are one, `1` and `1.0`, `0.0` and `-0.0`. Journals have
+    the text as it was decided, so that what was written before this held reads the same, and is counted alike."""
+    if not _FRACTION.search(group):
+        return group
+    try:
+        return dumps_form(_whole(json.loads(group))).decode()
+    except ValueError:  # a text that stands for what was erased
+        return group
+
+
+_FRACTION = re.compile(r"[0-9][.eE]")
+
+
+def _whole(tree: Any) -> Any:
+    """A journal form whose floats are whole numbers where they are equal to one that every float can say."""
+    if isinstance(tree, float):
+        return int(tree) if tree.is_integer() and abs(tree) <= MAX_SAFE_INT else tree
+    if isinstance(tree, list):
+        return [_whole(item) for item in tree]
+    return {name: _whole(item) for name, item in tree.items()} if isinstance(tree, dict) else tree
+
+
+def resettled(monitors: Mapping[str, Json]) -> dict[str, Json]:
+    """Monitors of a state in which limits counted equal numbers apart: what belongs together is added up."""
+    found: dict[str, Json] = {}
+    for key, entry in monitors.items():
+        kind, _, rest = key.partition(SEP)
+        if kind == "limit":
+            rule, _, group = rest.partition(SEP)
+            key = _key("limit", rule, settled(group))
+            entry = _together(found[key], entry) if key in found else entry
+        found[key] = entry
+    return found
+
+
+def _together(one: Mapping[str, Json], other: Mapping[str, Json]) -> dict[str, Json]:
+    """Two entries of a limit as one. Of a limit per turn the later turn is the one that counts."""
+    if one.get(TURN) != other.get(TURN):
+        return dict(one if one.get(TURN, 0) > other.get(TURN, 0) else other)
+    total, window = Decimal(one["sum"]) + Decimal(other["sum"]), sorted([*one["window"], *other["window"]])
+    return {**one, "count": one["count"] + other["count"], "sum": str(total), "window": window}
 
 
 def _values(names: tuple[str, ...], args: Mapping[str, Any]) -> str:
@@ -168,7 +216,7 @@ def limit_used(
 ) -> tuple[int, Decimal]:
     """Count and sum that a limit has seen in a group, in the window that began at `since_ms` (None: ever), or in
     this turn."""
-    entry = monitors.get(f"limit{SEP}{rule}{SEP}{group}")
+    entry = monitors.get(f"limit{SEP}{rule}{SEP}{settled(group)}")
     if entry is None or (turn and entry.get(TURN) != monitors.get(TURN, 0)):
         return 0, _ZERO
     if since_ms is None:
@@ -181,7 +229,7 @@ def limit_take(draft: Draft, home: str, rule: int, limit: LimitDef, group: str, 
     """Counts a call under a limit. What has left a sliding window, or was counted in an earlier turn, is dropped, so an
     entry is as large as the calls that one window can hold."""
     monitors, at_ms = draft.monitors(home), draft.state.now_ms
-    key = _key("limit", str(rule), group)
+    key = _key("limit", str(rule), settled(group))
     entry = monitors.get(key) or _NOTHING_COUNTED
     if limit.turn and entry.get(TURN) != monitors.get(TURN, 0):
         entry = _NOTHING_COUNTED

@@ -331,7 +331,8 @@ class _Judge(Verdicts):
             if shared:
                 room = None if limit.count is None else limit.count - 1, None if most is None else str(most)
                 start = -1 if since is None else since
-                self.shared.append(Share(self.home, index, ready.counter, group, str(size), start, *room))
+                kept = monitors.settled(group)
+                self.shared.append(Share(self.home, index, ready.counter, kept, str(size), start, *room))
         except EvalError as error:
             self.denials.append((index, f"the limit has no value: {error.message}"))
 

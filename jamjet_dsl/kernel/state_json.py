@@ -19,9 +19,10 @@ from typing import Any
 
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.kernel.model import Account, Frame, Grant, Intent, Json, Question, Reserve, RunState, Spent
+from jamjet_dsl.kernel.monitors import resettled
 from jamjet_dsl.kernel.values import dumps_form, from_journal, to_journal
 
-FORMAT = 6
+FORMAT = 7
 """Version of this form; it stands in every snapshot and in every `forked` event."""
 
 _VALUES = ("input", "vars")
@@ -90,7 +91,18 @@ def _from_5(tree: dict[str, Json]) -> dict[str, Json]:
     return {**tree, "counted": None}
 
 
-_UPGRADES: dict[int, Callable[[dict[str, Json]], dict[str, Json]]] = {3: _from_3, 4: _from_4, 5: _from_5}
+def _from_6(tree: dict[str, Json]) -> dict[str, Json]:
+    """Limits counted numbers that are equal apart, if their types differed."""
+    frames = {path: {**frame, "monitors": resettled(frame["monitors"])} for path, frame in tree["frames"].items()}
+    return {**tree, "frames": frames, "monitors": resettled(tree["monitors"])}
+
+
+_UPGRADES: dict[int, Callable[[dict[str, Json]], dict[str, Json]]] = {
+    3: _from_3,
+    4: _from_4,
+    5: _from_5,
+    6: _from_6,
+}
 """From the form of a version to the next one. Forks began with form 3."""
 
 

@@ -383,3 +383,34 @@ def test_one_that_a_limit_cannot_count_is_refused_and_everything_else_counts_it(
     guard = fence(capped(var("args", "x")))
     guard.record("act", {"x": 1, "y": 1})
     assert [guard.decide("act", {"x": x}).verdict for x in (1, 2)] == ["denied", "allowed"]
+
+
+# ---- numbers that are one group
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (0.0, -0.0, True),
+        (0, -0.0, True),
+        (1, 1.0, True),
+        ([1, {"a": -0.0}], [1.0, {"a": 0}], True),
+        (1e300, 1e300, True),
+        (2**53 + 1, float(2**53), False),
+        (1.5, 1, False),
+        (1, "1", False),
+        (1.0, "1.0", False),
+        (1, True, False),
+        (float("inf"), float("-inf"), False),
+    ],
+)
+def test_a_limit_counts_equal_numbers_as_one_whatever_their_type(one: Any, other: Any, same: bool) -> None:
+    for capped_by in (capped(var("args", "x")), shared_by(var("args", "x"))):
+        guard = fence(capped_by)
+        guard.record("act", {"x": one})
+        assert guard.decide("act", {"x": other}).verdict == ("denied" if same else "allowed")
+        assert guard.decide("act", {"x": one}).verdict == "denied"
+
+
+def shared_by(*per: Any) -> d.Rule:
+    return d.Rule(kind="limit", limit=d.LimitDef(tools=tools("act"), count=1, per=per, principal=True))

@@ -17,7 +17,7 @@ from jamjet_dsl.kernel.model import Account, Event, Frame, Grant, Intent, Questi
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.state_json import FORMAT, decode, encode, restore, upgraded
 
-FORM_6 = {
+FORM_7 = {
     "": "agent cancelling counted diverted exceeded facts final_state format frames grants input intents monitors"
     " now_ms origin output overruns parked policy principal provenance questions queue run_id seq spent started_ms"
     " status timers undo undo_failed unresolved vars warned",
@@ -30,7 +30,7 @@ FORM_6 = {
     "grants": "approvers at_ms bind by call facts frame home question seq state used_by",
     "spent": "active_ms cost steps tokens",
 }
-"""What a state of form 5 is made of."""
+"""What a state of form 7 is made of."""
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,33 @@ def test_restoring_leaves_what_it_restores_alone(old: dict[str, Any]) -> None:
     assert json.dumps(old["whole"]) == before
 
 
+def test_in_a_state_of_form_6_limits_counted_equal_numbers_apart() -> None:
+    def counted(count: int, total: str, *window: list[Any], **turn: int) -> dict[str, Any]:
+        return {"count": count, "sum": total, "window": list(window), **turn}
+
+    form6 = json.loads(encode(RunState("r")))
+    form6["monitors"] = {
+        "turn": 3,
+        "calls\x1fattempted\x1fpay": 4,
+        "limit\x1f1\x1f[1.0]": counted(1, "2.5", [20, "2.5"]),
+        "limit\x1f1\x1f[1]": counted(2, "3", [10, "1"], [30, "2"]),
+        "limit\x1f1\x1f[1.5]": counted(1, "1"),
+        'limit\x1f1\x1f["1.0"]': counted(1, "1"),
+        "limit\x1f2\x1f[-0.0]": counted(1, "0", turn=2),
+        "limit\x1f2\x1f[0.0]": counted(2, "0", turn=3),
+        "limit\x1f3\x1f‹redacted 1.5›": counted(1, "0"),
+    }
+    assert restore({**form6, "format": 6}).monitors == {
+        "turn": 3,
+        "calls\x1fattempted\x1fpay": 4,
+        "limit\x1f1\x1f[1]": counted(3, "5.5", [10, "1"], [20, "2.5"], [30, "2"]),
+        "limit\x1f1\x1f[1.5]": counted(1, "1"),
+        'limit\x1f1\x1f["1.0"]': counted(1, "1"),
+        "limit\x1f2\x1f[0]": counted(2, "0", turn=3),
+        "limit\x1f3\x1f‹redacted 1.5›": counted(1, "0"),
+    }
+
+
 def test_the_form_has_the_number_that_it_had() -> None:
     """If this fails the form has changed. A journal may hold a state of the form that it had: raise `FORMAT`, add the
     step to `state_json._UPGRADES`, keep a journal of the old form beside this file, and only then change what is here.
@@ -118,5 +145,5 @@ def test_the_form_has_the_number_that_it_had() -> None:
     parts = {name: tree[name].popitem()[1] for name in ("frames", "intents", "questions", "grants")}
     parts |= {"": tree, "account": parts["frames"]["account"], "reserve": parts["intents"]["reserve"]}
     parts["spent"] = tree["spent"]
-    assert {name: " ".join(sorted(part)) for name, part in parts.items()} == FORM_6
-    assert FORMAT == 6
+    assert {name: " ".join(sorted(part)) for name, part in parts.items()} == FORM_7
+    assert FORMAT == 7
