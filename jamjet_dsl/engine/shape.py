@@ -129,10 +129,10 @@ def _monitors(tree: Any, change: Change) -> Any:
 
 
 _EVENT_OWN = (
-    "agent at_ms attempt bind binds bindings branches by caps cmd commands counted definition does drop duration_ms "
-    "checked edge effect expires_at_ms frame from holds_ms home how id kind limits model name needs of option options origin over owner "
-    "parent question region remind_ms reserve role roles rule source state state_digest status to tool usage used "
-    "visit what"
+    "agent at_ms attempt bind binds bindings branches by caps checked cmd commands counted definition does drop "
+    "duration_ms edge effect expires_at_ms frame from holds_ms home how id kind limits model name needs of option "
+    "options origin over owner parent question region remind_ms reserve role roles rule source state state_digest "
+    "status to tool usage used visit what"
 )
 _STATE_OWN = (
     "format run_id agent status seq now_ms started_ms provenance timers spent unresolved warned exceeded diverted "
