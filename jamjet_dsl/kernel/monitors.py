@@ -120,7 +120,7 @@ def _together(one: Mapping[str, Json], other: Mapping[str, Json]) -> dict[str, J
     """Two entries of a limit as one. Of a limit per turn the later turn is the one that counts."""
     if one.get(TURN) != other.get(TURN):
         return dict(one if one.get(TURN, 0) > other.get(TURN, 0) else other)
-    total, window = Decimal(one["sum"]) + Decimal(other["sum"]), sorted([*one["window"], *other["window"]])
+    total, window = _number(one["sum"]) + _number(other["sum"]), sorted([*one["window"], *other["window"]])
     return {**one, "count": one["count"] + other["count"], "sum": str(total), "window": window}
 
 
