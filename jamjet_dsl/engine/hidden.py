@@ -31,6 +31,7 @@ class Hidden:
         self.values: dict[str, Any] = {}
         self.wholes: dict[str, str] = {}
         """Texts that are made of values, with their commitments: hidden only as such, and nowhere else."""
+        self._made: dict[str, str] = {}
         self._texts: dict[str, str] = {}
         self._others: dict[str, str] = {}
         self._inner: dict[str, str] = {}
@@ -39,12 +40,12 @@ class Hidden:
 
     def knows(self, commitment: str) -> bool:
         """Whether it is known what a commitment stands for."""
-        return commitment in self.values or commitment in self._inner
+        return commitment in self.values or commitment in self._made
 
     def keep_whole(self, commitment: str, text: str) -> None:
         """From now on the text is hidden wherever a text made of values stands."""
         self.wholes[text] = commitment
-        self._inner[commitment] = text
+        self._made[commitment] = text
 
     def is_bare(self, text: str, *, sentence: bool = False) -> bool:
         """Whether a hidden text is without the short values too, which `hide` leaves alone inside of a text. In a
@@ -102,7 +103,9 @@ class Hidden:
 
     def _meant(self, found: re.Match[str]) -> str:
         """What stands in a stored text for a mark, or for what only looks like one."""
-        return self._inner.get(found[1], found[0]) if found[2] is None else f"‹{found[2]}"
+        if found[2] is not None:
+            return f"‹{found[2]}"
+        return self._inner.get(found[1]) or self._made.get(found[1], found[0])
 
     def _hide_text(self, text: str, to_store: bool) -> str:
         if text in self._texts:

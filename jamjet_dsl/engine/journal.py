@@ -36,7 +36,7 @@ def batch_of(
         return Batch(step.drafts, stands, consumed, step.keys, (), snapshot, release, uses=_named(None, step.uses))
     _learn(veil, step)
     hidden = [veil.hide(draft) for draft in step.drafts]
-    stands = replace(stands, waiting_for=tuple(veil.hide_value(wait) for wait in stands.waiting_for))
+    stands = replace(stands, waiting_for=tuple(veil.hide_body(wait) for wait in stands.waiting_for))
     keys = [veil.key_use(use) for use in step.keys]
     return Batch(hidden, stands, consumed, keys, tuple(veil.unsaved), snapshot, release, uses=_named(veil, step.uses))
 
@@ -55,14 +55,13 @@ def keys_of(veil: Veil | None, store: Store) -> Callable[[KeyUse], bytes | None]
     did."""
 
     def known(use: KeyUse) -> bytes | None:
-        found = None
-        ways = (use, use._replace(key=open_name(use.key))) if veil is None else veil.key_uses(use)
-        for kept in ways:
-            stored = store.key_digest(kept.tool, kept.key)
-            if stored == kept.args_digest:
-                return use.args_digest
-            found = stored or found
-        return found
+        names = [open_name(use.key)] if veil is None else veil.key_names(use.key)
+        digests = [use.args_digest] if veil is None else veil.digests(use.args_digest)
+        kept = (store.key_digest(use.tool, name) for name in (use.key, *names))
+        found = [digest for digest in kept if digest is not None]
+        if any(digest in digests for digest in found):
+            return use.args_digest
+        return found[0] if found else None
 
     return known
 

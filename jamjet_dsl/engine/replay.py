@@ -280,7 +280,7 @@ class Walk:
             body = _counted(body, given)
         elif event.kind == "asked":
             body = self._drawn_id(body, given)
-            body = self._as_earlier(event, body)
+            body = self._without_rules(event, body)
         if same(body, given):
             return True
         if self._erased:
@@ -294,19 +294,13 @@ class Walk:
         fresh = isinstance(number, str) and number != "" and number not in self._world.questions
         return {**body, "question": number} if fresh else body
 
-    def _as_earlier(self, event: Event, body: dict[str, Any]) -> dict[str, Any]:
-        """An earlier version did not say by which rules a question was asked, nor how long its approval holds: that is
-        left open."""
+    def _without_rules(self, event: Event, body: dict[str, Any]) -> dict[str, Any]:
+        """An earlier version did not say by which rules a question was asked: that is left open."""
         call = event.body.get("call")
-        if "call" not in body or not isinstance(call, dict):
+        if "call" not in body or not isinstance(call, dict) or "policy" in call:
             return body
-        if "policy" not in call:
-            self.found.open.append(f"event {event.seq} (asked) does not say by which rules its call may be approved")
-            body = {**body, "call": {name: value for name, value in body["call"].items() if name != "policy"}}
-        if "holds_ms" in body and "holds_ms" not in event.body:
-            self.found.open.append(f"event {event.seq} (asked) does not say how long its approval holds")
-            body = {name: value for name, value in body.items() if name != "holds_ms"}
-        return body
+        self.found.open.append(f"event {event.seq} (asked) does not say by which rules its call may be approved")
+        return {**body, "call": {name: value for name, value in body["call"].items() if name != "policy"}}
 
     def _key_taken(self, event: Event) -> bool:
         """A declared key that another run had used with other arguments: found out right after the intent, before

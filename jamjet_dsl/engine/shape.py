@@ -112,7 +112,7 @@ _decision = _record(
     limits=_each(_row(_own, _whole, _amount)),
     outer=_outer,
 )
-_CALL = _record("tool effect grants home policy from", args=_NAMED, key=_whole, decision=_decision)
+_CALL = _record("tool effect grants holds_ms home policy from", args=_NAMED, key=_whole, decision=_decision)
 _FACTS = _keys(_record("at_ms cmd error"))
 _SPAN = _each(_row(_own, _amount))
 _ENTRY = _record("count turn order", args=_NAMED, sum=_amount, window=_SPAN)

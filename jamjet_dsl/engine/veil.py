@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from jamjet_dsl.definition import Agent
@@ -206,38 +206,31 @@ class Veil:
 
     def erased_in(self, tree: Any) -> list[str]:
         """The commitments in a tree as the kernel has it whose values were erased."""
-        return sorted({mark for mark in marks(tree) if mark not in self._all.values})
+        return sorted({mark for mark in marks(tree) if not self.knows(mark)})
 
     # ---- what stands beside the journal
 
     def key_use(self, use: KeyUse) -> KeyUse:
         """How a declared key is kept in the table of keys. It must be found again from every other run, so it is no
         salted commitment: with a key it is a keyed hash, and so is the digest of the arguments."""
-        if self._is_bare(use.key):
-            return KeyUse(use.tool, use.key, self._digests(use.args_digest)[0])
-        return KeyUse(use.tool, self._names(use.key)[0], self._digests(use.args_digest)[0])
+        bare = self._all.hide(use.key) == use.key and self._all.is_bare(use.key)
+        name = use.key if bare else self.key_names(use.key)[0]
+        return KeyUse(use.tool, name, self.digests(use.args_digest)[0])
 
-    def key_uses(self, use: KeyUse) -> Iterator[KeyUse]:
-        """All the ways in which a declared key may have been kept: by a run that hid nothing of it, and by one that had
-        no key."""
-        for name in (*self._names(use.key), use.key):
-            yield from (KeyUse(use.tool, name, digest) for digest in self._digests(use.args_digest))
-
-    def kept_digest(self, digest: bytes) -> bytes:
-        """A digest of values as it is kept where other runs have to find it again, and nothing else will do: what is
-        only redacted need not have a key, and one that comes later must not change what the digest stands for."""
-        return self._digests(digest)[0] if self.sight.has_secrets else digest
-
-    def _is_bare(self, text: str) -> bool:
-        return self._all.hide(text) == text and self._all.is_bare(text)
-
-    def _names(self, key: str) -> list[str]:
+    def key_names(self, key: str) -> list[str]:
+        """The names under which a declared key may be kept if a value stands in it, the one that is used now first."""
         data = key.encode("utf-8", "surrogatepass")
         keyed = [] if self._vault is None else [f"‹key {self._vault.oldest.pseudonym(data).hex()}›"]
         return [*keyed, open_name(key)]
 
-    def _digests(self, digest: bytes) -> list[bytes]:
+    def digests(self, digest: bytes) -> list[bytes]:
+        """How a digest of arguments may be kept, the way that is used now first."""
         return [digest] if self._vault is None else [self._vault.oldest.pseudonym(digest), digest]
+
+    def kept_digest(self, digest: bytes) -> bytes:
+        """A digest of values as it is kept where other runs have to find it again, and nothing else will do: what is
+        only redacted need not have a key, and one that comes later must not change what the digest stands for."""
+        return self.digests(digest)[0] if self.sight.has_secrets else digest
 
     def seal_message(self, body: dict[str, Any]) -> tuple[dict[str, Any], list[Erasable]]:
         """A message as it waits in the inbox: commitments in place of what it says, and the rows that hold that."""

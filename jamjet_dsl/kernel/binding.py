@@ -58,8 +58,7 @@ def outdated(program: Program, state: RunState, frame: Frame, grant: Grant, deci
 
 
 def lapsed(grant: Grant, now_ms: int) -> bool:
-    """Whether an approval was given too long ago. One whose question had no timeout never was, nor one of a question
-    that does not say how long it holds, of an earlier version."""
+    """Whether an approval was given too long ago. One whose question had no timeout never was."""
     holds_ms = grant.call.get("holds_ms")
     return holds_ms is not None and now_ms - grant.at_ms > int(holds_ms)
 

@@ -19,6 +19,7 @@ _MACROS = ("all", "exists", "exists_one", "filter")
 _METHODS = frozenset({"contains", "startsWith", "endsWith", "matches", "split", "join", "replace", "trim", "substring",
                       "lowerAscii", "upperAscii", "indexOf"})  # fmt: skip
 duration = readable_ms
+"""A time as it stands in diagrams and lists; the kernel says times in reasons in the same way."""
 
 
 def money(text: str) -> str:

@@ -52,6 +52,10 @@ def test_the_real_runs_are_stopped_where_they_are_flagged(shop: tau.Shop, folder
     real = islice(tau.traces(folder / "tau_real.jsonl"), 0, None, 3)
     tally = tau.compare(shop, tau.completed(real, tau.owners_in(folder)))
     assert (tally.unflagged, tally.unstopped) == (0, 0)
+    # No file says whose these orders are, so nobody can say that the customer may see them.
+    unknown = [words for words in tally.words if "flagged none" in words]
+    assert len(unknown) == tally.unknown == 5
+    assert all("get_order_details: stopped by R2" in words for words in unknown)
     assert tally.calls > 200
 
 

@@ -172,6 +172,25 @@ def test_a_mark_that_somebody_writes_is_a_text_like_any_other() -> None:
     assert reveal_state(veil, hide_state(veil, data)) == data
 
 
+def test_an_amount_that_is_hidden_hides_nothing_else() -> None:
+    """What a limit has added up is hidden where it stands, and is no value to be looked for in keys and groups."""
+    veil = Veil(Sight.of(Program.of(compile_text(TWO).definition)), "r")
+    veil.learn(RunState("r", input={"x": "the-secret", "n": 93}))
+    counted = {"cmd": "#1.1", "decision": {"rules": [1], "limits": [[1, "[]", "7"]]}, "key": "pay-7"}
+    stored = [veil.hide(Draft(1, "intent", counted)).body]
+    veil.learn(RunState("r", input={"x": "another-one", "n": 93}))
+    stored.append(veil.hide(Draft(1, "intent", counted)).body)
+    assert stored[0] == stored[1]
+    assert stored[0]["key"] == "pay-7"
+    assert stored[0]["decision"]["rules"] == [1]
+    amount = stored[0]["decision"]["limits"][0]
+    assert amount[:2] == [1, "[]"]
+    assert amount[2].startswith("‹redacted ")
+    assert veil.reveal(stored[0]) == counted
+    assert veil.erased_in(veil.reveal(stored[0])) == []
+    assert veil.hide(Draft(1, "intent", {**counted, "key": "pay-93"})).body["key"].startswith("‹redacted ")
+
+
 TOLD = """
 tool post(text: string) -> string { effect writes }
 agent a {
