@@ -93,6 +93,16 @@ def rewritten(lines: list[bytes]) -> list[bytes]:
         (lambda lines: [*lines[:-2], lines[-1]], "events are missing"),
         (lambda lines: [lines[0].replace(b'"one"', b'"two"'), *lines[1:]], "event 1 was changed"),
         (lambda lines: [lines[0], lines[1].replace(b"irreversible", b"reads"), *lines[2:]], "another program ran"),
+        (
+            lambda lines: [line.replace(b'"text":"{', b'"text":"{ ') for line in lines[:3]] + lines[3:],
+            "another program|sources",
+        ),
+        (
+            lambda lines: [*lines[:2], lines[2].replace(b"irreversible", b"reads"), *lines[3:]],
+            "its sources were others",
+        ),
+        (lambda lines: [line for line in lines if b'"source"' not in line[:12]], "sources were others"),
+        (lambda lines: [line for line in lines if b'"signed"' not in line[:12]], "there is no signed head"),
         (rewritten, r"event \d+ is not the one that was signed"),
     ],
 )
@@ -101,6 +111,17 @@ def test_a_bundle_that_was_changed(folder: Path, edit: Callable[[list[bytes]], l
     code, said = checked(folder)
     assert code != 0
     assert re.search(why, said), said
+
+
+def test_what_was_changed_is_found_without_assertions_too(folder: Path) -> None:
+    assert "assert " not in block("python")
+    change(folder, lambda lines: [line.replace(b"paid 3", b"paid 9") for line in lines])
+    done = subprocess.run(
+        [sys.executable, "-O", "check.py", "bundle.jsonl"], cwd=folder, capture_output=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert b"was changed" in done.stderr
+    assert b"Traceback" not in done.stderr
 
 
 def test_bytes_that_were_changed_and_nothing_mended(folder: Path) -> None:
