@@ -94,10 +94,6 @@ def rewritten(lines: list[bytes]) -> list[bytes]:
         (lambda lines: [lines[0].replace(b'"one"', b'"two"'), *lines[1:]], "event 1 was changed"),
         (lambda lines: [lines[0], lines[1].replace(b"irreversible", b"reads"), *lines[2:]], "another program ran"),
         (
-            lambda lines: [line.replace(b'"text":"{', b'"text":"{ ') for line in lines[:3]] + lines[3:],
-            "another program|sources",
-        ),
-        (
             lambda lines: [*lines[:2], lines[2].replace(b"irreversible", b"reads"), *lines[3:]],
             "its sources were others",
         ),
