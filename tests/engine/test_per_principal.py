@@ -35,6 +35,21 @@ agent desk version 1 {
   final paid { done = true  left = id }
   final over { done = false }
 }
+agent both version 1 {
+  input  order: string, amount: money
+  output done: bool
+  budget { steps 9  exceeded -> over }
+  policy { allow any  limit refund 1 call per principal, look 9 calls  forbid refund when args.order == "never" }
+  start parallel at_once {
+    branch first { call look(1) as n }
+    branch second { call refund(order, amount) as id }
+    join all
+    on join -> good
+    on error any -> over
+  }
+  final good { done = true }
+  final over { done = false }
+}
 agent twice version 1 {
   input  order: string, amount: money
   output done: bool
@@ -146,6 +161,20 @@ async def test_the_policy_of_an_agent_around_counts_what_is_called_inside(office
     assert [order for order, _ in office.made] == ["o1/1"]
     decision = next(e for e in office.store.history("o2") if e.kind == "denied").body["decision"]
     assert "`twice`: all 1 calls of `refund` are used up by all runs of the principal" in decision["reason"]
+
+
+@pytest.mark.parametrize(
+    ("order", "before"), [("o2", ["intent", "counted", "denied"]), ("never", ["denied"])], ids=["no room", "forbidden"]
+)
+async def test_a_denial_for_want_of_room_comes_where_the_call_would_have_begun(
+    office: Office, order: str, before: list[str]
+) -> None:
+    """Its sibling has begun by then; one that anything else forbids is denied before anything begins (spec 60, 5.7)."""
+    assert await office.run("o1", "1.00 USD", agent="both") == "good"
+    assert await office.run(order, "1.00 USD", agent="both") == "over"
+    kinds = [event.kind for event in office.store.history(order)]
+    found = [kind for kind in kinds[: kinds.index("denied") + 1] if kind in ("intent", "counted", "denied")]
+    assert found == before
 
 
 async def test_in_shadow_the_call_is_made_and_counts(office: Office) -> None:

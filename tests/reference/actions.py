@@ -58,6 +58,9 @@ class Thread(Calling):
                 needs = said[0][1]
             if (yield BEGIN):
                 break
+        if call is not None and not all(fits() for fits in call.last):  # §5.7
+            run.denied.append((self.path, call.name))
+            return Outcome("denied", error="Denied")
         key, asked, ends = self.key, run.now, run.now + timeout_of(action.options)
 
         def answer(option: str, person: str) -> None:  # §4.2, §4.4, §4.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
 from jamjet_dsl.syntax import ast
@@ -136,7 +137,8 @@ class Agent:
         return any(named(tools, tool) and self.calls(kind, name, {}) for name, tool in self.run.tools.items())
 
     def has_room(self, limit: Any, names: Names, call: Any) -> bool:
-        """Whether a `limit` has room for the call; what it counts as is kept with the call (§5.5, §5.6)."""
+        """Whether a `limit` has room for the call; what it counts as is kept with the call (§5.5, §5.6). What all runs
+        have used is found out last, just before the call would begin (§5.7)."""
         units = [WINDOWS.get(getattr(per, "name", "")) for per in limit.per]
         shared = any(getattr(per, "name", "") == "principal" for per in limit.per)
         own = [per for per, unit in zip(limit.per, units, strict=True) if not unit]
@@ -146,8 +148,15 @@ class Agent:
         size, bound = (plain(evaluate(limit.amount, names)), limit.bound) if total else (1, limit.count)
         used = self.run.counted if shared else self.counted
         call.counts.append((used, (limit, group, size)))
-        counted = [s for (rule, g, s), at in used if rule is limit and g == group and at > since]
-        return bool(size >= 0 and sum(counted) + size <= plain(evaluate(bound, names)))
+        most = plain(evaluate(bound, names))
+
+        def fits(counted: list[tuple[Any, int]]) -> bool:
+            sizes = [s for (rule, g, s), at in counted if rule is limit and g == group and at > since]
+            return bool(size >= 0 and sum(sizes) + size <= most)
+
+        if shared:
+            call.last.append(partial(fits, used))
+        return fits([] if shared else used)
 
 
 def named(tools: ast.ToolSet, tool: ast.ToolDecl) -> bool:

@@ -53,6 +53,9 @@ class Calling(Frame):
                 full.exceed()
             if not (yield BEGIN if full else IDLE):
                 continue
+            if self.frozen is None and not all(fits() for fits in call.last):  # §5.7
+                self.run.denied.append((self.path, call.name))
+                return Outcome("denied", error="Denied")
             if self.run.keys.get((call.name, call.key), call.args) != call.args:
                 outcome, self.at = Outcome("failed", error="InvalidInput"), self.run.now  # §3.7: as it would begin
             else:
@@ -118,7 +121,7 @@ class Calling(Frame):
 
     def allowed(self, call: Call, grants: list[Any]) -> bool:
         """What the policies of this agent and of all around it say together (§5.2, §11.4)."""
-        call.counts = []
+        call.counts, call.last = [], []
         voices = {voice for grant in grants for voice in grant.voices}
         for agent in self.agent.around:
             demands, states = agent.demands(self, call), {g.state for g in grants if g.agent is agent}

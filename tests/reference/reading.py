@@ -88,11 +88,13 @@ def read(value: Any, type_: str) -> Any:
 
 
 class Call(SimpleNamespace):
-    """A call as it was frozen (§3.1), or a model call (no `tool`); `uses` are the approvals that it takes."""
+    """A call as it was frozen (§3.1), or a model call (no `tool`); `uses` are the approvals that it takes,
+    `counts` is what limits count of it, `last` what is asked just before it would begin."""
 
     def __init__(self, tool: Any, args: dict[str, Any], type_: str, timeout: int, **more: Any) -> None:
         nodes = tool.clauses if tool is not None else ()
-        super().__init__(tool=tool, args=args, type=type_, timeout=timeout, tokens=0, key=None, counts=[], uses=[])
+        super().__init__(tool=tool, args=args, type=type_, timeout=timeout, tokens=0, key=None, uses=[])
+        self.counts, self.last = [], []
         self.name, self.cost = tool.name.text if tool else "think", number(clause(nodes, ast.CostClause, "amount"), 0)
         self.writes = tool is not None and effect(tool) != "reads"
         self.raises = {n.text for c in clauses(nodes, ast.RaisesClause) for n in c.errors}
