@@ -225,9 +225,9 @@ Written: TypeAlias = Lease | JamError | Outdated | None
 have raised."""
 
 
-Observer: TypeAlias = Callable[[str, int, str], None]
-"""Hears, after each commit, of every run that was written: its id, its last seq and the hash of that event, as they
-were computed in this process. It may be called from any thread, and must neither block nor raise."""
+Observer: TypeAlias = Callable[[str, int, int, str], None]
+"""Hears, after each commit, of every run that was written: its id, the first and the last seq of what was written, and
+the hash of the last, as this process computed it. It may be called from any thread, and must not block or raise."""
 
 
 class Clock(Protocol):

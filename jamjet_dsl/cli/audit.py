@@ -82,7 +82,7 @@ def show_command(ctx: click.Context, run_id: str, form: str) -> int:
 @click.option("--bundle", metavar="F", help="A bundle that was exported, in place of a run.")
 @heads_option
 @key_option
-@click.option("--require-signed", is_flag=True, help="Fail too where a run goes on after its last signed head.")
+@click.option("--require-signed", is_flag=True, help="Fail too where an event is not signed, or not by who wrote it.")
 @format_option("human", "json")
 @db_option
 @click.pass_context
@@ -158,18 +158,23 @@ def _signed(db: str, heads: str | None, keys: Sequence[Public]) -> Signed | None
 def _tell(verdicts: Sequence[Verdict], signed: Signed | None, require_signed: bool, form: str) -> int:
     code = OK
     for verdict in verdicts:
-        unsigned = require_signed and (verdict.signed_to is None or verdict.unsigned > 0)
+        unsigned = require_signed and (verdict.signed_to is None or verdict.unsigned > 0 or bool(verdict.unwitnessed))
         code = code if verdict.sound and not unsigned else FOUND
         if form == "json":
             print_json(verdict.as_json())
         else:
-            click.echo("\n".join(_verdict(verdict)))
+            click.echo("\n".join(_verdict(verdict, bundle=signed is None)))
     if signed is not None:
+        if signed.torn and form == "human":
+            click.echo(
+                f"{signed.path}: {counted(signed.torn, 'line')} cut short: what would have been signed is not known"
+            )
         own = [finding for finding in signed.findings if not finding.run_id]
         code = FOUND if own else code
         if form == "json":
             findings = [finding.as_json() for finding in own]
-            print_json({"heads": signed.path, "lines": signed.lines, "last": signed.last, "findings": findings})
+            told = {"lines": signed.lines, "torn": signed.torn, "last": signed.last}
+            print_json({"heads": signed.path, **told, "findings": findings})
         else:
             for finding in own:
                 click.echo(f"{finding.code}  {plain(finding.message, None)}  ({finding.field})")
@@ -179,18 +184,30 @@ def _tell(verdicts: Sequence[Verdict], signed: Signed | None, require_signed: bo
     return code
 
 
-def _verdict(verdict: Verdict) -> list[str]:
+def _verdict(verdict: Verdict, bundle: bool = False) -> list[str]:
+    """What is said of a run. A bundle has one signed head and no other, so of who wrote what it tells less."""
     name = click.style(plain(verdict.run_id) or "the bundle", bold=True)
     if verdict.findings:
         head = f"{name} is {click.style('not as it was written', fg='red')}"
         return [head, *(f"  {f.code}  {plain(f.message, None)}  ({f.field})" for f in verdict.findings)]
-    head = f"{name} is as it was written: {counted(verdict.events, 'event')}, head {verdict.head[:16]}"
-    if verdict.signed_to is None:
-        return [head, "  not compared with signed heads"]
+    events = f"{counted(verdict.events, 'event')}, head {verdict.head[:16]}"
     if not verdict.signed_to:
-        return [head, "  no signed head names it"]
+        why = "not compared with signed heads" if verdict.signed_to is None else "no signed head names it"
+        anyone = "whoever can write to it can have made all of it fit"
+        return [f"{name} fits together: {events}", f"  {why}: {anyone}"]
     rest = f"; {counted(verdict.unsigned, 'event')} after it not signed" if verdict.unsigned else ""
-    return [head, f"  signed up to event {verdict.signed_to} at {when(verdict.at_ms or 0)}{rest}"]
+    lines = [
+        f"{name} is as it was written: {events}",
+        f"  signed up to event {verdict.signed_to} at {when(verdict.at_ms or 0)}{rest}",
+    ]
+    if bundle and verdict.since > 1:
+        lines.append(
+            f"  who signed that wrote events {verdict.since} to {verdict.signed_to}, and read those before them"
+        )
+    for first, last in verdict.unwitnessed:
+        these = f"event {first} was" if first == last else f"events {first} to {last} were"
+        lines.append(f"  {these} written without the key, and signed later as found")
+    return lines
 
 
 # ---- export, replay, keygen

@@ -98,6 +98,17 @@ class Group:
                 self.results[number] = why(spoiled)
             db.execute("RELEASE item")
 
+    def firsts(self) -> dict[str, int]:
+        """The first event that was written of each run."""
+        found: dict[str, int] = {}
+        for item, result in zip(self._items, self.results, strict=True):
+            if isinstance(item, New):
+                if isinstance(result, Lease):
+                    found[item.run_id] = 1
+            elif result is None:
+                found.setdefault(item[0].run_id, item[1] + 1)
+        return found
+
     def _write_one(self, db: sqlite3.Connection, number: int, item: Item, seen: rows.Seen) -> None:
         """Write one as a whole. Raises Spoiled."""
         try:

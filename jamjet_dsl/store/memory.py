@@ -162,7 +162,7 @@ class MemoryStore:
             run.snapshot = batch.snapshot
         run.erasable += batch.erasable
         if events and self.observer is not None:
-            self.observer(run_id, events[-1].seq, events[-1].hash)
+            self.observer(run_id, events[0].seq, events[-1].seq, events[-1].hash)
 
     def _check(self, run: _Run, batch: Batch, events: list[Event]) -> None:
         if batch.repin is not None:

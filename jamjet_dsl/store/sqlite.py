@@ -103,7 +103,7 @@ class SqliteStore:
             lease, head = self._access.write(groups.create, New(run_id, batch, owner, lease_ms, now_ms))
         except rows.Spoiled as spoiled:
             raise groups.why(spoiled) from None
-        self._remember({run_id: head})
+        self._remember({run_id: head}, {run_id: 1})
         return lease
 
     def append(self, lease: Lease, expected_seq: int, batch: Batch) -> None:
@@ -113,7 +113,7 @@ class SqliteStore:
             head = self._access.write(rows.append, known, lease, expected_seq, batch)
         except rows.Spoiled as spoiled:
             raise groups.why(spoiled) from None
-        self._remember({lease.run_id: head})
+        self._remember({lease.run_id: head}, {lease.run_id: expected_seq + 1})
 
     def append_many(self, items: Sequence[Item]) -> list[Written]:
         group = groups.Group(items, self._heads)
@@ -123,15 +123,16 @@ class SqliteStore:
             # Seldom: one of them was refused after others had begun to write, so now each can be taken back by itself.
             group = groups.Group(items, {})
             self._access.write(group.write_apart)
-        self._remember(group.heads)
+        self._remember(group.heads, group.firsts() if self.observer is not None else {})
         return group.results
 
-    def _remember(self, heads: dict[str, rows.Head]) -> None:
-        """What was committed; of those that were remembered longest as many are forgotten as are too many."""
+    def _remember(self, heads: dict[str, rows.Head], firsts: dict[str, int]) -> None:
+        """What was committed, and with which event it began; of those that were remembered longest as many are
+        forgotten as are too many."""
         observer = self.observer
         for run_id, head in heads.items():
             if observer is not None:
-                observer(run_id, head.last_seq, head.hash)
+                observer(run_id, firsts[run_id], head.last_seq, head.hash)
             self._heads.pop(run_id, None)
             if head.stands.status not in ENDED:
                 self._heads[run_id] = head

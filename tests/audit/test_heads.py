@@ -219,8 +219,8 @@ async def test_at_most_one_line_a_second_whatever_is_committed() -> None:
     witness = Witness(log, clock, False, told.append)  # type: ignore[arg-type]
     began = clock.now_ms()
     for step in range(1, 101):
-        witness.committed("r", step, f"{step}")
-        witness.committed("s", step, f"{step}")
+        witness.committed("r", step, step, f"{step}")
+        witness.committed("s", step, step, f"{step}")
         witness.soon()
         await clock.advance(50)
     await clock.advance(EVERY_MS)
@@ -228,8 +228,11 @@ async def test_at_most_one_line_a_second_whatever_is_committed() -> None:
     assert times[0] == began, "the first is signed at once"
     assert all(later - earlier >= EVERY_MS for earlier, later in pairwise(times))
     assert 5 <= len(times) <= 7
-    assert log.lines[-1][1] == [Head("r", 100, "100"), Head("s", 100, "100")]
     assert all(len(heads) == 2 for _, heads in log.lines[1:])
+    for run in ("r", "s"):
+        said = [head for _, heads in log.lines for head in heads if head.run_id == run]
+        assert (said[0].since, said[-1].seq, said[-1].hash) == (1, 100, "100")
+        assert all(head.since == before.seq + 1 for before, head in pairwise(said)), "each event is in one line"
     lines = len(log.lines)
     await clock.advance(60_000)
     assert len(log.lines) == lines, "without news there is nothing to sign"
@@ -239,30 +242,41 @@ async def test_a_file_that_cannot_be_written_is_tried_again_and_told_once() -> N
     clock, log, told = SimClock(), Lines(), list[JamError]()
     witness = Witness(log, clock, False, told.append)  # type: ignore[arg-type]
     log.fails = True
-    witness.committed("r", 1, "1")
+    witness.committed("r", 1, 2, "2")
     witness.soon()
     await clock.advance(3 * EVERY_MS)
-    witness.committed("s", 7, "7")
+    witness.committed("s", 6, 7, "7")
+    witness.committed("r", 3, 4, "4")
     await clock.advance(3 * EVERY_MS)
     assert [error.code for error in told] == ["JAMR109"]
     with pytest.raises(JamError):
         await witness.close()
     log.fails = False
     await witness.close()
-    assert [heads for _, heads in log.lines] == [[Head("r", 1, "1"), Head("s", 7, "7")]]
+    assert [heads for _, heads in log.lines] == [[Head("r", 4, "4", 1), Head("s", 7, "7", 6)]]
+
+
+async def test_what_others_wrote_in_between_is_not_signed_as_ones_own() -> None:
+    log = Lines()
+    witness = Witness(log, SimClock(), False, lambda error: None)  # type: ignore[arg-type]
+    witness.committed("r", 1, 3, "3")
+    witness.committed("r", 7, 8, "8")
+    witness.committed("r", 9, 9, "9")
+    witness.sign()
+    assert [heads for _, heads in log.lines] == [[Head("r", 3, "3", 1), Head("r", 9, "9", 7)]]
 
 
 async def test_a_clock_that_is_set_back_is_not_waited_for() -> None:
     clock, log = SimClock(), Lines()
     witness = Witness(log, clock, False, lambda error: None)  # type: ignore[arg-type]
-    witness.committed("r", 1, "1")
+    witness.committed("r", 1, 1, "1")
     witness.soon()
     await clock.advance(1)
     clock._now_ms -= 3_600_000
-    witness.committed("r", 2, "2")
+    witness.committed("r", 2, 2, "2")
     witness.soon()
     await clock.advance(EVERY_MS)
-    assert [heads for _, heads in log.lines] == [[Head("r", 1, "1")], [Head("r", 2, "2")]]
+    assert [heads for _, heads in log.lines] == [[Head("r", 1, "1", 1)], [Head("r", 2, "2", 2)]]
 
 
 @pytest.mark.parametrize("durable", [True, False])

@@ -359,6 +359,17 @@ def test_lines_of_a_bundle_deleted_doubled_moved_cut(bundle: bytes, pristine: Ev
         assert not checked(b"".join(lines[:i]), pristine).sound or key
 
 
+def test_what_stands_before_the_events_cannot_be_changed_and_sealed_again(bundle: bytes, pristine: Evidence) -> None:
+    from hashlib import sha256
+
+    end = min(start for start, _ in events_in(bundle).values())
+    rest = bundle[end : bundle.rindex(b'{"sha256"')]
+    for at in range(0, end, 7):
+        changed = flipped(bundle[:end], at) + rest
+        sealed = changed + b'{"sha256":"%s"}\n' % sha256(changed).hexdigest().encode()
+        assert not checked(sealed, pristine).sound, at
+
+
 def test_a_bundle_made_anew_by_somebody_without_the_key(bundle: bytes, pristine: Evidence) -> None:
     """The last event is cut off and everything is computed anew: only the signed head tells."""
     from hashlib import sha256

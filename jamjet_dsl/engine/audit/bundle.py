@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.engine.audit.chain import Chain, Finding, follow
 from jamjet_dsl.engine.audit.heads import Signed, check_lines
-from jamjet_dsl.engine.audit.keys import Public
+from jamjet_dsl.engine.audit.keys import Public, public
 from jamjet_dsl.engine.audit.verify import Verdict, compare_with_heads, verify
 from jamjet_dsl.store.chain import GENESIS, event_hash
 from jamjet_dsl.store.reading import Row
@@ -42,6 +42,7 @@ _PARTS = {
     "key_id": ("key_id", "public_key"),
     "signed": ("signed",),
 }
+_ORDER = tuple(_PARTS)
 
 
 def export(
@@ -181,18 +182,29 @@ class _Check:
         return chain
 
     def _parts(self, parts: Iterable[dict[str, Any] | None], chain: Chain) -> None:
+        """What stands before the events: nothing but what is written there, in that order, each once."""
         texts: dict[str, str] = {}
         of: dict[str, str] = {}
+        before = -1
+        known: set[tuple[str, str]] = set()
         for number, item in enumerate(parts, 2):
             name = next(iter(item), "") if item is not None else ""
-            if item is None or tuple(item) != _PARTS.get(name) or not all(type(v) is str for v in item.values()):
-                self._wrong("JAMR109", number, "form", f"line {number} is none of a bundle")
-            elif name == "signed":
+            rank = _ORDER.index(name) if name in _PARTS else -1
+            fits = item is not None and tuple(item) == _PARTS.get(name) and all(type(v) is str for v in item.values())
+            one = (name, "" if name == "signed" or item is None else item.get(name, ""))
+            if item is None or not fits or rank < before or one in known:
+                self._wrong("JAMR109", number, "form", f"line {number} is none of a bundle, or stands in a wrong place")
+                continue
+            before = rank
+            known.add(one)
+            if name == "signed":
                 self._heads(number, item["signed"], chain)
             elif name == "definition":
                 texts[item["definition"]] = item["text"]
             elif name == "source":
                 texts[item["source"]], of[item["source"]] = f"{item['of']}\n{item['text']}", item["of"]
+            elif not _is_key(item):
+                self._wrong("JAMR109", number, "public_key", f"line {number} holds no key of that id")
         for digest, text in texts.items():
             if hashlib.sha256(text.encode()).hexdigest() != digest:
                 self._wrong("JAMR107", 1, "definition", f"what stands under the digest {digest[:12]} was changed")
@@ -200,6 +212,8 @@ class _Check:
             self.verdict.definition = str(pin.get("definition", ""))
             if pin.get("definition") not in texts or of.get(str(pin.get("source"))) != pin.get("definition"):
                 self._wrong("JAMR107", seq, "definition", f"the program that event {seq} names is not in the bundle")
+        for digest in texts.keys() - {str(pin.get(name)) for _, pin in chain.pins for name in ("definition", "source")}:
+            self._wrong("JAMR107", 1, "definition", f"no event names the program {digest[:12]}")
 
     def _heads(self, number: int, line: str, chain: Chain) -> None:
         if not self.keys:
@@ -210,6 +224,7 @@ class _Check:
             if finding.field != "prev" and finding.field != "torn":
                 self._wrong("JAMR109", 0, finding.field, finding.message)
         compare_with_heads(self.verdict, chain, signed.runs.get(self.verdict.run_id, {}))
+        self.verdict.unwitnessed = []
 
     def _trailer(self) -> None:
         last = self.items[-1]
@@ -231,6 +246,15 @@ def _item(line: bytes) -> dict[str, Any] | None:
         return item if isinstance(item, dict) and _line(item) == line else None
     except (ValueError, RecursionError):
         return None
+
+
+def _is_key(item: dict[str, Any]) -> bool:
+    """Whether a public key is the one that its id says. Whose it is, no bundle can prove."""
+    try:
+        key = public(item["public_key"].encode(), "the bundle")
+    except JamError:
+        return False
+    return (key.id, key.pem) == (item["key_id"], item["public_key"])
 
 
 def _rows(items: Iterable[dict[str, Any] | None]) -> Iterator[Row]:

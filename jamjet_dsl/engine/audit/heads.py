@@ -2,7 +2,10 @@
 
 A line is a JSON object, in ASCII:
 
-    {"jam":"heads1","at_ms":…,"heads":[["RUN",SEQ,"HASH"],…],"prev":"…","key_id":"…","sig":"…"}
+    {"jam":"heads1","at_ms":…,"heads":[["RUN",SEQ,"HASH",SINCE],…],"prev":"…","key_id":"…","sig":"…"}
+
+Whoever signs wrote the events from SINCE to SEQ itself, and read those before them as they lay in the database. Lines
+of an earlier version have no SINCE, and do not say who wrote what.
 
 `prev` is SHA-256 of the line before it (64 zeros in the first one), so that nothing can be taken out; `sig`, always the
 last member, is Ed25519 in base64 over the line without it: over `{…,"key_id":"…"}`. `pruned` names runs that were
@@ -35,11 +38,13 @@ _BLOCK = 65_536
 
 
 class Head(NamedTuple):
-    """A run stood here: its journal ended with event `seq`, whose hash this is."""
+    """A run stood here: its journal ended with event `seq`, whose hash this is. Whoever signs wrote it and the events
+    from `since` on; 0 where that is not said."""
 
     run_id: str
     seq: int
     hash: str
+    since: int = 0
 
 
 class HeadLog:
@@ -147,6 +152,7 @@ class Seen(NamedTuple):
     hash: str
     at_ms: int
     line: int
+    since: int
 
 
 @dataclass(slots=True)
@@ -157,6 +163,8 @@ class Signed:
     runs: dict[str, dict[int, Seen]] = field(default_factory=dict)
     pruned: set[str] = field(default_factory=set)
     lines: int = 0
+    torn: int = 0
+    """Lines whose writing was cut short, as the next one says: what they would have signed is not known."""
     last: str = GENESIS
     """SHA-256 of the last line. Whoever keeps it elsewhere can tell later whether the file lost its end."""
     findings: list[Finding] = field(default_factory=list)
@@ -186,6 +194,7 @@ def check_lines(path: str, lines: Iterable[bytes], keys: Sequence[Public]) -> Si
             _wrong(found, number - 1, "form", "it was changed, or cut short")
         elif not torn and "torn" in body:
             _wrong(found, number, "torn", "a line before it that was cut short is missing")
+        found.torn += bool(torn)
         torn.clear()
         if body["prev"] != found.last:
             _wrong(found, number, "prev", "lines before it were changed, taken out, put in or moved")
@@ -214,7 +223,7 @@ def _body(line: bytes) -> dict[str, Any] | None:
         body["sig"] = signature
         heads = [Head(*head) for head in body["heads"]]
         texts = [body["prev"], body["key_id"], *body.get("pruned", ()), *(text for h in heads for text in (h[0], h[2]))]
-        numbers = [body["at_ms"], *(head.seq for head in heads)]
+        numbers = [body["at_ms"], *(number for head in heads for number in (head.seq, head.since))]
     except (ValueError, TypeError, KeyError, RecursionError, binascii.Error):
         return None
     right = all(type(text) is str for text in texts) and all(type(number) is int for number in numbers)
@@ -223,9 +232,10 @@ def _body(line: bytes) -> dict[str, Any] | None:
 
 def _take(found: Signed, number: int, body: Mapping[str, Any]) -> None:
     found.pruned.update(body.get("pruned", ()))
-    for run_id, seq, own in body["heads"]:
-        known = found.runs.setdefault(run_id, {}).setdefault(seq, Seen(own, body["at_ms"], number))
-        if known.hash != own:
+    for head in [Head(*head) for head in body["heads"]]:
+        run_id, seq = head.run_id, head.seq
+        known = found.runs.setdefault(run_id, {}).setdefault(seq, Seen(head.hash, body["at_ms"], number, head.since))
+        if known.hash != head.hash:
             why = f"{run_id} was forked: lines {known.line} and {number} signed different events as its event {seq}"
             found.findings.append(Finding("JAMR108", run_id, seq, seq, "hash", why, number))
 

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 @dataclass(slots=True)
 class Verdict:
     """What was found of one run. `signed_to` is the last event that a signed head covers, 0 without any, None where no
-    heads were looked at; `at_ms` when that was signed. `unsigned` counts the events after it."""
+    heads were looked at; `at_ms` when that was signed. `unsigned` counts the events after it. `unwitnessed` are those
+    up to it (first and last of each row of them) that nobody who signs has written: they were signed as they lay in
+    the database later. `since` is the first of those that the signer of the newest head wrote itself, 0 if that is not
+    said: of a bundle, which has no other head, that is all that is known."""
 
     run_id: str
     events: int = 0
@@ -28,6 +31,8 @@ class Verdict:
     definition: str = ""
     signed_to: int | None = None
     at_ms: int | None = None
+    since: int = 0
+    unwitnessed: list[tuple[int, int]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -92,7 +97,7 @@ def _missing(run_id: str, seen: Mapping[int, Seen], gone: bool) -> Verdict:
 def compare_with_heads(verdict: Verdict, chain: Chain, seen: Mapping[int, Seen]) -> None:
     """Every head that was signed must be that of the event as it is now. The newest one says nothing of an earlier one
     that differs: a history that was rewritten and signed again is told by that."""
-    verdict.signed_to, verdict.at_ms = 0, None
+    verdict.signed_to, verdict.at_ms, verdict.unwitnessed = 0, None, []
     for seq in sorted(seen):
         known = seen[seq]
         if seq > len(chain.hashes):
@@ -107,7 +112,19 @@ def compare_with_heads(verdict: Verdict, chain: Chain, seen: Mapping[int, Seen])
             why = f"{where} of {chain.run_id} is not the one that was signed (line {known.line})"
             verdict.findings.append(Finding("JAMR108", chain.run_id, first, seq, "hash", why, known.line))
             return
-        verdict.signed_to, verdict.at_ms = seq, known.at_ms
+        if known.since != verdict.signed_to + 1:
+            _unwitnessed(verdict, seq, known.since)
+        verdict.signed_to, verdict.at_ms, verdict.since = seq, known.at_ms, known.since
+
+
+def _unwitnessed(verdict: Verdict, seq: int, since: int) -> None:
+    """Note what lies between the head before and the events that this one's signer has written itself."""
+    first, last = (verdict.signed_to or 0) + 1, since - 1 if since else seq
+    if first > last:
+        return
+    if verdict.unwitnessed and verdict.unwitnessed[-1][1] == first - 1:
+        first = verdict.unwitnessed.pop()[0]
+    verdict.unwitnessed.append((first, last))
 
 
 def _compare_with_row(chain: Chain, last_seq: Any, head: Any, number: int, first: Any) -> None:

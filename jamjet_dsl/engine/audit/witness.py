@@ -1,7 +1,7 @@
 """Signing where runs stand while they are driven: at most once a second, whatever was committed meanwhile.
 
-What is signed is what this process computed when it wrote: whoever changes the database cannot have that signed for
-true. A step costs one entry in a map; the signature and the sync are made beside the loop.
+What is signed is what this process computed when it wrote, and from which event on: whoever changes the database cannot
+have that signed for true. A step costs one entry in a map; the signature and the sync are made beside the loop.
 """
 
 from __future__ import annotations
@@ -30,16 +30,19 @@ class Witness:
         self._aside = aside
         self._tell = tell
         self._lock = threading.Lock()
-        self._new: dict[str, tuple[int, str]] = {}
+        self._new: dict[str, list[Head]] = {}
         self._task: asyncio.Task[None] | None = None
         self._writing: asyncio.Future[None] | None = None
         self._next_ms = 0
         self._failing = False
 
-    def committed(self, run_id: str, seq: int, hash: str) -> None:
-        """The run stands here now."""
+    def committed(self, run_id: str, first: int, seq: int, hash: str) -> None:
+        """The run stands here now, and the events from `first` on were written by this process."""
         with self._lock:
-            self._new[run_id] = seq, hash
+            heads = self._new.setdefault(run_id, [])
+            # Where somebody else wrote in between, what was written before that is a head of its own.
+            since = heads.pop().since if heads and heads[-1].seq == first - 1 else first
+            heads.append(Head(run_id, seq, hash, since))
 
     def soon(self) -> None:
         """See to it that what was committed is signed within a second. To be called on the loop."""
@@ -73,10 +76,12 @@ class Witness:
         if not taken:
             return
         try:
-            self._log.append([Head(run_id, *taken[run_id]) for run_id in sorted(taken)], self._clock.now_ms())
+            self._log.append([head for run_id in sorted(taken) for head in taken[run_id]], self._clock.now_ms())
         except BaseException:
             with self._lock:
-                self._new = {**taken, **self._new}
+                for run_id, heads in self._new.items():
+                    taken.setdefault(run_id, []).extend(heads)
+                self._new = taken
             raise
 
     async def close(self) -> None:
