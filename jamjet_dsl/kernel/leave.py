@@ -17,8 +17,18 @@ from jamjet_dsl.kernel.calls import confirm
 from jamjet_dsl.kernel.errors import INDEFINITE
 from jamjet_dsl.kernel.ids import action_id, timer_id
 from jamjet_dsl.kernel.model import Command, Frame, Record, RunState, SetTimer
-from jamjet_dsl.kernel.program import WRITES, Program
-from jamjet_dsl.kernel.records import DENIED, EVALUATION, called_tool, closed, edges_of, exceeded, fault, parked
+from jamjet_dsl.kernel.program import FINALLY, UNDO, WRITES, Program
+from jamjet_dsl.kernel.records import (
+    DENIED,
+    EVALUATION,
+    EXCEEDED,
+    called_tool,
+    closed,
+    edges_of,
+    exceeded,
+    fault,
+    parked,
+)
 from jamjet_dsl.kernel.scope import bool_of
 from jamjet_dsl.kernel.values import EvalError
 from jamjet_dsl.kernel.way import Way
@@ -202,9 +212,12 @@ def _retry(program: Program, state: RunState, frame: Frame, indefinite: bool) ->
     assert outcome is not None
     if frame.kind == "doubt":
         return None  # it is asked whether the call happened; it is not to be made for that
+    tool = called_tool(program, state, frame)
+    if _is_too_much(program, frame, tool):
+        return None  # what was spent does not come back
     if indefinite and (frame.call is None or frame.call["key"] is None):
         return None
-    for index, rule in enumerate(program.retries(frame, called_tool(program, state, frame))):
+    for index, rule in enumerate(program.retries(frame, tool)):
         if outcome["error"] not in rule.errors and "any" not in rule.errors:
             continue
         done = frame.retries.get(str(index), 0)
@@ -222,6 +235,14 @@ def _retry(program: Program, state: RunState, frame: Frame, indefinite: bool) ->
         timer = timer_id(f"{frame.path}#{frame.visit}.{frame.attempt + 1}", "retry")
         return SetTimer(timer, outcome["at_ms"] + wait, spread, "retry", body)
     return None
+
+
+def _is_too_much(program: Program, frame: Frame, tool: str | None) -> bool:
+    """Whether a call that may use the reserve does not fit the budget even so. A tool may raise such a name too."""
+    declared = program.defn.tools.get(tool) if tool is not None else None
+    its_own = declared is not None and EXCEEDED in declared.raises
+    assert frame.outcome is not None
+    return frame.kind in (UNDO, FINALLY) and frame.outcome["error"] == EXCEEDED and not its_own
 
 
 def _on_error(program: Program, state: RunState, frame: Frame, error: str, text: str) -> Record:

@@ -34,7 +34,7 @@ tool refund(q: string, r: string) { effect writes  key q  raises Lost }
 tool certain(q: string) -> string { effect writes  key q  confirm was(q, run.id)  cost $0.40
   retry Timeout 2 times backoff 1m }
 tool spend(q: string) -> string { effect writes  cost $0.40  undo costly_refund(result) }
-tool costly_refund(q: string) { effect writes  key q  cost $0.30 }
+tool costly_refund(q: string) { effect writes  key q  cost $0.30  retry any 2 times backoff 1s }
 tool note(text: string) { effect writes  raises Lost }
 """
 ALLOW = "policy { allow look, web, dear, pay, keyed, again, asked, certain, was, refund, spend, costly_refund, note }"
@@ -710,6 +710,7 @@ def test_an_undo_that_does_not_fit_the_budget_is_told_and_the_run_goes_on() -> N
     run = begun(body).land("spend(1)", "R")
     assert run.state.output == {"r": ["costly_refund: Exceeded: it does not fit the budget (cost)"]}
     assert "exceeded" not in run.kinds
+    assert "retry" not in run.kinds, "what was spent does not come back"
 
 
 def test_an_undo_goes_on_after_a_crash_where_it_was() -> None:
