@@ -45,7 +45,7 @@ def _move(command: str, run_id: str, call: str = "") -> str:
     return _COMMANDS.get(plain_command, f"{plain_command} {{id}}").format(id=run_id) + named
 
 
-_REDACTED = re.compile("‹redacted [0-9a-f]{64}(?:/[0-9])?›")
+_REDACTED = re.compile("‹redacted [0-9a-f]{64}(?:/[0-9])?(?:\\+[0-9]+)?›")
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 

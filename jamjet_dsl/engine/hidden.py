@@ -1,8 +1,9 @@
 """Values with their commitments: found in trees and texts, and put back.
 
 A text is hidden as `‹redacted HASH›`, any other value as `{"$redacted": HASH}`, a value that stands in a text in
-another form (as JSON or Python quotes it, the digits of a number) as `‹redacted HASH/N›`. What somebody else wrote so
-is no mark: a word is put before it where it is stored.
+another form (as JSON or Python quotes it, the digits of a number) as `‹redacted HASH/N›`. Where two values overlap in a
+text, `+K` before the `›` says how many characters of the second one belong to the first too. What somebody else wrote
+so is no mark: a word is put before it where it is stored.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Container, Iterator
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-MARK = re.compile("‹redacted ([0-9a-f]{64}(?:/[0-9])?)›")
+MARK = re.compile("‹redacted ([0-9a-f]{64}(?:/[0-9])?(?:\\+[0-9]+)?)›")
 _WRITTEN = re.compile(f"{MARK.pattern}|‹literal ((?:literal )*redacted )")
 _LOOKS_LIKE = re.compile("‹((?:literal )*redacted )")
 """What looks like a mark and is none, since somebody wrote it. Where it is stored a word stands before it: marks can be
@@ -105,7 +106,9 @@ class Hidden:
         """What stands in a stored text for a mark, or for what only looks like one."""
         if found[2] is not None:
             return f"‹{found[2]}"
-        return self._inner.get(found[1]) or self._made.get(found[1], found[0])
+        name, _, shared = found[1].partition("+")
+        value = self._inner.get(name) or self._made.get(name)
+        return found[0] if value is None else value[int(shared or 0) :]
 
     def _hide_text(self, text: str, to_store: bool) -> str:
         if text in self._texts:
@@ -113,11 +116,14 @@ class Hidden:
         if self._pattern is None:
             # The longest first: one value may be a part of another.
             long = sorted((t for t in self._texts if len(t) >= _SHORT), key=len, reverse=True)
-            self._pattern = re.compile("|".join(map(re.escape, long)) if long else "(?!)")
+            self._pattern = re.compile(f"(?=({'|'.join(map(re.escape, long))}))" if long else "(?!)")
         parts, end = list[str](), 0
         for found in self._pattern.finditer(text):
-            parts += [text[end : found.start()], f"‹redacted {self._texts[found[0]]}›"]
-            end = found.end()
+            start, after = found.span(1)
+            if after > end:
+                shared = f"+{end - start}" if start < end else ""
+                parts += [text[end:start], f"‹redacted {self._texts[found[1]]}{shared}›"]
+                end = after
         parts.append(text[end:])
         if to_store:
             parts[::2] = [_LOOKS_LIKE.sub("‹literal \\1", part) for part in parts[::2]]

@@ -5,7 +5,8 @@
 putting a new one in front. A key is named in the database by the beginning of a hash of it.
 
 What is encrypted is salt and value: with the salt in the open whoever guesses a value could check the guess against the
-commitment. The run and the commitment are authenticated with it, so a row that is moved elsewhere does not decrypt.
+commitment. The run, the commitment and the path, which says whether a value is secret, are authenticated with it, so a
+row that is moved elsewhere does not decrypt. Rows of an earlier version are not bound to their paths.
 """
 
 from __future__ import annotations
@@ -85,20 +86,19 @@ class Vault:
         salt = secrets.token_bytes(_SALT_BYTES)
         commitment = hashlib.sha256(salt + value).digest()
         key, nonce = self._keys[0], secrets.token_bytes(_NONCE_BYTES)
-        data = _cipher(key.secret).encrypt(nonce, salt + value, _bound(run_id, commitment))
+        data = _cipher(key.secret).encrypt(nonce, salt + value, _bound(run_id, commitment, path))
         return Erasable(commitment, path, b"", data, nonce, key.id), commitment
 
     def open(self, run_id: str, row: Erasable) -> bytes:
         """The value of a row. Raises JamError: JAMR307 if no key fits, JAMR107 if it was changed or moved."""
-        from cryptography.exceptions import InvalidTag
-
         key = next((key for key in self._keys if key.id == row.key_id), None)
         if key is None:
             raise _no_key(run_id, row)
-        try:
-            data = _cipher(key.secret).decrypt(row.nonce or b"", row.value, _bound(run_id, row.commitment))
-        except (InvalidTag, ValueError):
-            raise _changed(run_id) from None
+        data = _decrypted(key, row, _bound(run_id, row.commitment, row.path))
+        if data is None:
+            data = _decrypted(key, row, _bound(run_id, row.commitment))
+        if data is None:
+            raise _changed(run_id)
         salt, value = data[:_SALT_BYTES], data[_SALT_BYTES:]
         if hashlib.sha256(salt + value).digest() != row.commitment:
             raise _changed(run_id)
@@ -142,8 +142,19 @@ def _key(text: str, number: int, where: str) -> Key:
     return Key(hashlib.sha256(b"jam key id" + secret).hexdigest()[:12], secret)
 
 
-def _bound(run_id: str, commitment: bytes) -> bytes:
-    return run_id.encode("utf-8", "surrogatepass") + b"\0" + commitment
+def _bound(run_id: str, commitment: bytes, path: str = "") -> bytes:
+    """What is authenticated with a value, beside the value. Without a path: as an earlier version did."""
+    return run_id.encode("utf-8", "surrogatepass") + b"\0" + commitment + path.encode("utf-8", "surrogatepass")
+
+
+def _decrypted(key: Key, row: Erasable, bound: bytes) -> bytes | None:
+    """Salt and value of a row, if it was encrypted with this key and bound to this."""
+    from cryptography.exceptions import InvalidTag
+
+    try:
+        return _cipher(key.secret).decrypt(row.nonce or b"", row.value, bound)
+    except (InvalidTag, ValueError):
+        return None
 
 
 def _cipher(secret: bytes) -> ChaCha20Poly1305:

@@ -63,12 +63,15 @@ def of_run(access: Access, run_id: str) -> Iterator[str]:
 
 def _of_run(access: Access, run_id: str) -> Iterator[str]:
     last, counted, off = 0, None, False
+    asked: list[str] = []
     for event in events_of(access, run_id, 0):
         last = event.seq
         off = off or (event.kind == "forked" and not event.body["origin"]["live"])
         begun = event.kind == "intent" and event.body["cmd"] == counted and not off
         if begun and access.row(COUNTED, run_id, counted) is None:
             yield f"the call {counted} of {run_id} is not counted under its limits any more"
+        if event.kind == "asked":
+            asked.append(event.body["question"])
         counted = event.body["cmd"] if event.kind == "counted" else None
         use = _key_in(event)
         # The arguments of an intent may be hidden: only whether the key is bound at all can be seen for every run.
@@ -85,6 +88,10 @@ def _of_run(access: Access, run_id: str) -> Iterator[str]:
         yield f"the journal of {run_id} goes on after its last event: events were added"
     if mail != messages:
         yield f"the inbox of {run_id} has {messages} messages instead of {mail}"
+    there = {
+        row[0] for row in access.rows("SELECT id FROM questions q JOIN runs r USING (run) WHERE run_id = ?", run_id)
+    }
+    yield from (f"the question {name} of {run_id} is not there any more" for name in asked if name not in there)
     yield from _sums(access, run_id)
 
 

@@ -160,7 +160,8 @@ def put(db: Path, run_id: str, rows: Sequence[Row], *, own_row: bool = True) -> 
         )
         if own_row:
             connection.execute("DELETE FROM snapshots WHERE run = ?", (run,))
-            connection.execute("DELETE FROM questions WHERE run = ?", (run,))
+            asked = "SELECT seq FROM events WHERE run = ? AND kind = 'asked'"
+            connection.execute(f"DELETE FROM questions WHERE run = ? AND seq NOT IN ({asked})", (run, run))
             connection.execute(
                 "UPDATE runs SET last_seq = ?, head = ?, updated_ms = ? WHERE run = ?",
                 (rows[-1].seq, rows[-1].hash, rows[-1].at_ms, run),

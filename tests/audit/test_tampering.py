@@ -256,6 +256,8 @@ def test_runs_that_changed_names_or_are_gone(found: Evidence) -> None:
         ("UPDATE runs SET status = 'failed'", "status"),
         ("UPDATE runs SET status = 'running'", "status"),
         ("UPDATE questions SET by = 'eve'", "caches"),
+        ("UPDATE questions SET run = 3 - run", "caches"),
+        ("DELETE FROM questions", "caches"),
         ("UPDATE events SET hash = NULL WHERE kind = 'finished'", "hash"),
         ("INSERT INTO events (run, seq, at_ms, kind, body) VALUES (1, 0, 0, 'x', x'7b7d'), (2, 0, 0, 'x', '')", "seq"),
         ("INSERT INTO events (run, seq, at_ms, kind, body) SELECT run, last_seq + 1, 9e15, 'x', x'7b7d' FROM runs", ""),

@@ -11,6 +11,7 @@ import pytest
 
 from jamjet_dsl import Engine, compile_text
 from jamjet_dsl.diagnostics.errors import JamError
+from jamjet_dsl.engine import vault as vaults
 from jamjet_dsl.engine.audit.records import records
 from jamjet_dsl.engine.replay import replay
 from jamjet_dsl.engine.vault import Vault
@@ -80,15 +81,19 @@ async def test_a_row_that_was_changed_or_moved_is_found(tmp_path: Path) -> None:
         "UPDATE erasable SET nonce = NULL WHERE run = 1",
         "UPDATE erasable SET ciphertext = (SELECT ciphertext FROM erasable WHERE run = 2),"
         " nonce = (SELECT nonce FROM erasable WHERE run = 2) WHERE run = 1",
+        "UPDATE erasable SET path = replace(path, 'secret ', '') WHERE run = 1",
+        "UPDATE erasable SET path = '(derived)' WHERE run = 1",
     ):
-        kept = raw.execute("SELECT commitment, ciphertext, nonce FROM erasable WHERE run = 1").fetchone()
+        kept = raw.execute("SELECT commitment, ciphertext, nonce, path FROM erasable WHERE run = 1").fetchone()
         raw.execute(change)
         raw.commit()
         async with Engine(path, drive=False) as jam:
             with pytest.raises(JamError) as found:
                 jam.show("one")
         assert found.value.code == "JAMR107", change
-        raw.execute("UPDATE erasable SET ciphertext = ?, nonce = ? WHERE commitment = ?", (*kept[1:], kept[0]))
+        raw.execute(
+            "UPDATE erasable SET ciphertext = ?, nonce = ?, path = ? WHERE commitment = ?", (*kept[1:], kept[0])
+        )
         raw.commit()
     raw.close()
     async with Engine(path, drive=False) as jam:
@@ -105,8 +110,19 @@ def test_neither_salt_nor_value_lies_in_the_open() -> None:
     assert commitment != other
     assert row.nonce != again.nonce
     assert vault.open("r", row) == b'"value"'
-    with pytest.raises(JamError, match="changed or damaged"):
-        vault.open("q", row)
+    for moved in (("q", row), ("r", row._replace(path="who"))):
+        with pytest.raises(JamError, match="changed or damaged"):
+            vault.open(*moved)
+
+
+def test_a_row_of_an_earlier_version_opens_whatever_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was not bound to it; a row of this version does not pass for one."""
+    vault, bound = Vault.of_environment(), vaults._bound
+    assert vault is not None
+    with monkeypatch.context() as before:
+        before.setattr(vaults, "_bound", lambda run_id, commitment, path="": bound(run_id, commitment))
+        old, _ = vault.seal("r", "secret who", b'"value"')
+    assert vault.open("r", old) == vault.open("r", old._replace(path="who")) == b'"value"'
 
 
 async def test_a_secret_output_is_hidden_and_a_redacted_one_is_not(tmp_path: Path) -> None:
