@@ -196,11 +196,13 @@ def _verdict(verdict: Verdict, bundle: bool = False) -> list[str]:
         anyone = "whoever can write to it can have made all of it fit"
         return [f"{name} fits together: {events}", f"  {why}: {anyone}"]
     rest = f"; {counted(verdict.unsigned, 'event')} after it not signed" if verdict.unsigned else ""
+    alone = bundle and verdict.since > 1
+    word = "signed" if alone or verdict.unwitnessed or verdict.unsigned else "written"
     lines = [
-        f"{name} is as it was written: {events}",
+        f"{name} is as it was {word}: {events}",
         f"  signed up to event {verdict.signed_to} at {when(verdict.at_ms or 0)}{rest}",
     ]
-    if bundle and verdict.since > 1:
+    if alone:
         lines.append(
             f"  who signed that wrote events {verdict.since} to {verdict.signed_to}, and read those before them"
         )

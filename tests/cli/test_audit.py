@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from pathlib import Path
 
@@ -187,3 +188,26 @@ def test_what_forks_and_migrates_signs_too(jam: Jam, paid: Path, pay: Path, monk
     exported = jam("audit", "export", "f", "-o", "f.jsonl", "--db", DB)
     assert exported.code == 0, exported
     assert jam("audit", "verify", "--bundle", "f.jsonl", "--public-key", f"{KEY}.pub").code == 0
+
+
+def test_what_somebody_without_the_key_wrote_is_named(
+    jam: Jam, pay: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is signed with what follows, by a process that only read it."""
+    for name in ("JAM_AUDIT_KEY", "JAM_AUDIT_HEADS", "JAM_AUDIT_PUBLIC_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    assert jam("audit", "keygen", "-o", KEY).code == 0
+    trusted = ("--db", DB, "--public-key", f"{KEY}.pub")
+    assert jam("run", pay, "--input", '{"to": "Ada", "amount": "5.00 USD"}', "--id", "p", "--db", DB).code == 4
+    monkeypatch.setenv("JAM_AUDIT_KEY_FILE", KEY)
+    assert jam("answer", "p", "approve", "--by", "olga", "--db", DB).code == 0
+    said = jam("audit", "verify", "p", *trusted)
+    assert (said.code, "written without the key" in said.out, "p is as it was signed" in said.out) == (0, True, True)
+    (first, last), *more = jam("audit", "verify", "p", *trusted, "--format", "json").lines[0]["unwitnessed"]
+    assert (first, more) == (1, [])
+    assert jam("audit", "verify", "p", *trusted, "--require-signed").code == 1
+    exported = jam("audit", "export", "p", "-o", "b.jsonl", *trusted)
+    assert exported.code == 0
+    bundle = jam("audit", "verify", "--bundle", "b.jsonl", "--public-key", f"{KEY}.pub")
+    (since,) = re.findall(r"wrote events (\d+) to", bundle.out)
+    assert int(since) > last
