@@ -1,28 +1,23 @@
-"""One run in simulated time, with mocks for tools, models and people: deterministic, in memory, without asyncio.
+"""One run in simulated time, with mocks for tools, models and people: deterministic.
 
-It drives the kernel through the same `advance` as the engine. Time stands still while something happens and
-jumps to the next timer when nothing does.
+Time stands still while something happens and jumps to the next timer when nothing does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any, Protocol
 
 from jamjet_dsl.diagnostics.errors import JamError
-from jamjet_dsl.engine.advance import Happened, Transition, advance, used_in
-from jamjet_dsl.engine.chance import SeededChance
+from jamjet_dsl.engine.advance import Transition
+from jamjet_dsl.engine.virtual import Virtual
 from jamjet_dsl.kernel import inputs
 from jamjet_dsl.kernel.machine import due, initial, next_wake
-from jamjet_dsl.kernel.model import Call, Question, RunState, Share, Think
+from jamjet_dsl.kernel.model import Call, Question, RunState, Think
 from jamjet_dsl.kernel.monitors import group_key
-from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.values import from_journal
-from jamjet_dsl.ports import Draft, KeyUse, SharedUse
 
-START_MS = 1_700_000_000_000
 MAX_TRANSITIONS = 100_000
 """More than any program with a budget takes."""
 
@@ -64,24 +59,14 @@ class Mocks(Protocol):
 
 
 @dataclass(slots=True)
-class Simulation:
+class Simulation(Virtual):
     """A run that was simulated: its journal, its last state, and the states it went through."""
 
-    program: Program
-    mocks: Mocks
-    seed: int = 0
-    journal: list[Draft] = field(default_factory=list)
-    path: list[str] = field(default_factory=list)
+    mocks: Mocks = field(kw_only=True)
     state: RunState = field(default_factory=lambda: initial("test"))
-    now_ms: int = START_MS
+    path: list[str] = field(default_factory=list)
     _silent: set[str] = field(default_factory=set)
     _people: int = 0
-    _keys: dict[tuple[str, str], bytes] = field(default_factory=dict)
-    _uses: list[SharedUse] = field(default_factory=list)
-    _chance: SeededChance = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._chance = SeededChance(self.seed)
 
     def run(self, input: Mapping[str, Any], principal: Mapping[str, Any] | None = None) -> RunState:
         """Run until it ends or is parked. Raises Stuck for what no mock answers, JamError JAMR301 for the input."""
@@ -92,20 +77,8 @@ class Simulation:
             step = self._next(step)
         raise Stuck(f"the run did not end within {MAX_TRANSITIONS:,} transitions")
 
-    def _known(self, use: KeyUse) -> bytes | None:
-        return self._keys.get((use.tool, use.key))
-
-    def _used(self, who: str, share: Share) -> tuple[int, Decimal]:
-        return used_in(self._uses, who, share)
-
     def _happen(self, *events: tuple[str, dict[str, Any]]) -> Transition:
-        happened = [Happened(*event) for event in events]
-        step = advance(self.program, self.state, happened, self.now_ms, self._chance, self._known, self._used)
-        self.state = step.state
-        self.journal += step.drafts
-        self._uses += step.uses
-        for use in step.keys:
-            self._keys[use.tool, use.key] = use.args_digest
+        step = self.happen(*events)
         for draft in step.drafts:
             if draft.kind == "started":
                 self.path.append(self.program.agent.body.start)

@@ -65,7 +65,7 @@ def run_test(compiled: d.Compiled, test: d.TestDef) -> TestResult:
     definition = compiled.definition.model_copy(update={"main": test.agent, "fns": fns})
     program = Program.of(_with_stubs(definition, {mock.target for mock in test.mocks}))
     mocks = _Mocks(program, test)
-    simulation = Simulation(program, mocks)
+    simulation = Simulation(program, mocks=mocks)
     failures: list[Failure] = []
     try:
         simulation.run({name: to_public(mocks.value(expr)) for name, expr in test.inputs.items()})
