@@ -228,7 +228,8 @@ def _waiting(view: RunView, item: Mapping[str, Any], db: str) -> list[str]:
             if item.get("expires_at_ms"):
                 lines.append(f"    until {when(item['expires_at_ms'])}")
             choice = "|".join(option_names(item.get("options", ())))
-            lines.append(_continue(jam(db, f"answer {view.run_id} {choice} --by WHO")))
+            several = sum(other.get("kind") == "question" for other in view.waiting_for) > 1
+            lines.append(_continue(jam(db, f"answer {item['id'] if several else view.run_id} {choice} --by WHO")))
         case "event":
             if item.get("at_ms"):
                 lines[-1] += f", until {when(item['at_ms'])}"

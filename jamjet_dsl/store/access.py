@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from jamjet_dsl.diagnostics.errors import JamError
-from jamjet_dsl.store.connection import CHECKPOINT_PAGES, FAILURES, Durability, connect, refuse
+from jamjet_dsl.store.connection import CHECKPOINT_PAGES, FAILURES, Durability, check_version, connect, refuse
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -98,9 +98,16 @@ class Access:
     def _begin(self) -> None:
         self.db.execute("BEGIN IMMEDIATE")
         self._check_place()
+        self._present(self.db)
         self._commits += 1
         if self._commits == BUSY_AFTER:
             self._make_room(self.db)
+
+    def _present(self, db: sqlite3.Connection) -> sqlite3.Connection:
+        """A newer process may have brought the database forward while this one had it open: then it is not ours to
+        read or to write any more. Raises JamError JAMR104."""
+        check_version(db, self.path)
+        return db
 
     def _take_back(self, error: BaseException) -> None:
         """End a transaction that failed. Ctrl-C may come anywhere: nothing may stay open for the next call to trip
@@ -116,12 +123,12 @@ class Access:
         try:
             if self._lock.acquire(blocking=False):
                 try:
-                    yield self.db
+                    yield self._present(self.db)
                 finally:
                     self._lock.release()
             else:
                 with self._second_lock:
-                    yield self._reader()
+                    yield self._present(self._reader())
         except FAILURES as error:
             refuse(error, str(self.path))
 

@@ -149,9 +149,15 @@ def _check(connection: sqlite3.Connection, path: Path) -> int:
         if owner or version or connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             raise JamError("JAMR105", f"{path} is a database of something else")
         return 0
+    check_version(connection, path)
+    return version
+
+
+def check_version(connection: sqlite3.Connection, path: Path) -> None:
+    """Raises JamError JAMR104 for a database that a newer version has written, or has brought forward meanwhile."""
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > schema.VERSION:
         raise JamError("JAMR104", f"{path} has schema {version}; this version of jam knows {schema.VERSION}")
-    return version
 
 
 def _create(connection: sqlite3.Connection, path: Path) -> None:

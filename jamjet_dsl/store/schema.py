@@ -18,7 +18,7 @@ from collections.abc import Callable
 APPLICATION_ID = 0x4A414D31
 """`JAM1`, in the header of the file."""
 
-VERSION = 3
+VERSION = 4
 
 TABLES = """
 -- A definition under the SHA-256 of its canonical JSON: what runs execute, whatever happens to the file.
@@ -174,13 +174,6 @@ CREATE VIEW open_questions AS
          CAST(e.body AS TEXT) AS body
   FROM questions q JOIN runs r USING (run) JOIN events e ON e.run = q.run AND e.seq = q.seq
   WHERE q.status = 'open';
-CREATE VIEW open_intents AS
-  SELECT r.run_id, i.seq, i.at_ms, json_extract(CAST(i.body AS TEXT), '$.cmd') AS cmd,
-         json_extract(CAST(i.body AS TEXT), '$.tool') AS tool, json_extract(CAST(i.body AS TEXT), '$.key') AS key
-  FROM runs r JOIN events i USING (run)
-  WHERE r.status IN ('running', 'waiting', 'parked') AND i.kind = 'intent' AND NOT EXISTS (
-    SELECT 1 FROM events o WHERE o.run = i.run AND o.seq > i.seq AND o.kind IN ('succeeded', 'failed', 'settled')
-      AND json_extract(CAST(o.body AS TEXT), '$.cmd') = json_extract(CAST(i.body AS TEXT), '$.cmd'));
 CREATE VIEW parked_runs AS
   SELECT r.run_id, r.agent, r.state, json_extract(w.value, '$.reason') AS reason, json_extract(w.value, '$.cmd') AS cmd,
          r.updated_ms, strftime('%Y-%m-%dT%H:%M:%fZ', r.updated_ms / 1000.0, 'unixepoch') AS since
@@ -201,13 +194,42 @@ CREATE VIEW spending AS
   FROM runs r;
 """
 
+OPEN_INTENTS = """
+CREATE VIEW open_intents AS
+  WITH i AS (
+    SELECT e.run, r.run_id, e.seq, e.at_ms, json_extract(CAST(e.body AS TEXT), '$.cmd') AS cmd,
+           json_extract(CAST(e.body AS TEXT), '$.tool') AS tool, json_extract(CAST(e.body AS TEXT), '$.key') AS key,
+           json_extract(CAST(e.body AS TEXT), '$.effect') = 'reads' AS reads
+    FROM runs r JOIN events e USING (run)
+    WHERE r.status IN ('running', 'waiting', 'parked') AND e.kind = 'intent')
+  SELECT i.run_id, i.seq, i.at_ms, i.cmd, i.tool, i.key FROM i WHERE NOT EXISTS (
+    SELECT 1 FROM events o WHERE o.run = i.run AND o.seq > i.seq AND CASE
+      WHEN o.kind IN ('succeeded', 'failed', 'settled', 'fact')
+      THEN json_extract(CAST(o.body AS TEXT), '$.cmd') = i.cmd
+      -- It is made again, under another id; one whose tool has `confirm` is asked about first.
+      WHEN o.kind = 'recovered'
+      THEN json_extract(CAST(o.body AS TEXT), '$.cmd') = i.cmd
+           AND json_extract(CAST(o.body AS TEXT), '$.how') <> 'confirm'
+      WHEN o.kind = 'probed'
+      THEN json_extract(CAST(o.body AS TEXT), '$.cmd') = i.cmd
+           OR json_extract(CAST(o.body AS TEXT), '$.cmd') = i.cmd || '/confirm'
+              AND json_extract(CAST(o.body AS TEXT), '$.happened') IS NOT NULL
+      -- A read that nobody waits for any more is over; a call that writes is not.
+      WHEN o.kind IN ('moved', 'closed') AND i.reads
+      THEN json_extract(CAST(o.body AS TEXT), '$.frame') || '#' = substr(i.cmd, 1, instr(i.cmd, '#'))
+           OR json_extract(CAST(o.body AS TEXT), '$.frame') || '/'
+              = substr(i.cmd, 1, length(json_extract(CAST(o.body AS TEXT), '$.frame')) + 1)
+      ELSE 0 END);
+"""
+"""Calls that were begun and have no outcome yet."""
+
 Step = Callable[[sqlite3.Connection], None]
 """What makes version n of version n - 1. A step runs once, in a transaction, and is never changed again."""
 
 
 def create(connection: sqlite3.Connection, version: int = VERSION) -> None:
     """Make an empty file a jam database. The caller holds the write lock."""
-    execute(connection, TABLES + VIEWS)
+    execute(connection, TABLES + VIEWS + OPEN_INTENTS)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {version}")
 

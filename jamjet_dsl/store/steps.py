@@ -51,7 +51,7 @@ def second(db: sqlite3.Connection) -> None:
     last = max(highest, sequence[0] if sequence else 0)
     db.execute("DELETE FROM sqlite_sequence WHERE name = 'inbox'")
     db.execute("INSERT INTO sqlite_sequence VALUES ('inbox', ?)", (last,))
-    schema.execute(db, schema.VIEWS)
+    schema.execute(db, schema.VIEWS + schema.OPEN_INTENTS)
 
 
 def _runs(db: sqlite3.Connection) -> None:
@@ -103,4 +103,10 @@ def third(db: sqlite3.Connection) -> None:
     db.execute("CREATE UNIQUE INDEX IF NOT EXISTS shared_by_run ON shared (run, cmd, who, counter, grp)")
 
 
-STEPS: dict[int, schema.Step] = {2: second, 3: third}
+def fourth(db: sqlite3.Connection) -> None:
+    """Attempts that were given up, made again or found out about are not open in `open_intents`."""
+    db.execute("DROP VIEW IF EXISTS open_intents")
+    schema.execute(db, schema.OPEN_INTENTS)
+
+
+STEPS: dict[int, schema.Step] = {2: second, 3: third, 4: fourth}

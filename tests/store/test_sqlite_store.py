@@ -74,6 +74,19 @@ def test_a_newer_database_is_refused(tmp_path: Path) -> None:
     assert code_of(lambda: SqliteStore(tmp_path / "t.db")) == "JAMR104"
 
 
+def test_a_database_that_is_brought_forward_while_it_is_open_is_let_alone(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "t.db")
+    lease = begin(store)
+    raw = sqlite3.connect(tmp_path / "t.db", isolation_level=None)
+    raw.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
+    assert code_of(lambda: append(store, lease, 1, [moved(1)], RUNNING)) == "JAMR104"
+    assert code_of(lambda: store.next_wake()) == "JAMR104"
+    assert raw.execute("SELECT count(*) FROM events").fetchone() == (1,)
+    raw.execute(f"PRAGMA user_version = {schema.VERSION}")
+    append(store, lease, 1, [moved(1)], RUNNING)
+    raw.close()
+
+
 def test_text_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "t.db").write_text("hello, I am a text of more than a few bytes " * 40)
     assert code_of(lambda: SqliteStore(tmp_path / "t.db")) == "JAMR105"
