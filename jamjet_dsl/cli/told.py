@@ -105,12 +105,17 @@ def _recovered(body: Body, call: str) -> str:
     return f"{call} was in flight when its process died: it {how.get(str(body.get('how')), plain(body.get('how')))}"
 
 
+def _unsent(body: Body, call: str) -> str:
+    return f"{call} was not begun when its process was stopped: it is made later"
+
+
 OUTCOMES: dict[str, Callable[[Body, str], str]] = {
     "succeeded": _succeeded,
     "failed": _failed,
     "probed": _probed,
     "settled": _settled,
     "recovered": _recovered,
+    "unsent": _unsent,
     "in_doubt": lambda b, call: f"{call} is in doubt: {plain(b.get('why', ''))}",
     "late": lambda b, call: f"a late outcome of {call}: {plain(b.get('result', b.get('message')))}",
 }

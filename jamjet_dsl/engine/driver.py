@@ -229,9 +229,12 @@ class Driver:
             now = self._clock.now_ms()
             if self._move is None:
                 if self._stopping and not (self._landed or self._flights.worth_waiting_for):
-                    self.end()
-                    return None
-                self._move = self._next(now)
+                    self._move = self._given_back()
+                    if self._move is None:
+                        self.end()
+                        return None
+                else:
+                    self._move = self._next(now)
                 if self._move is None:
                     if self.holds:
                         self.end()
@@ -270,6 +273,16 @@ class Driver:
             self._again = False
             return Move([])
         return Move([], rest=True) if self._can_rest(self.step, now) else None
+
+    def _given_back(self) -> Move | None:
+        """What the process had said that it would begin, and did not: it is journaled, or whoever resumes would have to
+        take it for something that may have happened. None if there is nothing of the kind."""
+        given_back = self._flights.give_back()
+        if self._recorded is not None:
+            return None  # in a fork whose calls are off nothing is ever called
+        known = self.state.intents
+        unsent = [cmd for cmd in given_back if cmd in known and not known[cmd].unsettled]
+        return Move([("unsent", {"cmd": cmd}) for cmd in sorted(unsent)]) if unsent else None
 
     def _replayed(self, recorded: Recordings, now: int) -> Move:
         """In a fork whose calls are off all that is in flight has landed: what came first in the original is first, and

@@ -109,6 +109,13 @@ class Flights:
         """Whether a write is in flight, wanted or not: what it did is worth knowing."""
         return any(_writes(flight) and flight.begun for flight in self._flying.values())
 
+    def give_back(self) -> list[str]:
+        """Give up all that were not begun, and say which."""
+        unbegun = [flight for flight in self._flying.values() if not flight.begun and not flight.over]
+        for flight in unbegun:
+            self.give_up(flight)
+        return [flight.command.id for flight in unbegun]
+
     def late(self) -> list[str]:
         """The tools of writes that were given up and still run on a thread."""
         return [

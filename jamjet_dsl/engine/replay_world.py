@@ -139,7 +139,7 @@ class World:
         self.last_intent = event.body.get("cmd") if event.kind == "intent" else None
         if event.kind == "asked":
             self.questions.add(event.body["question"])
-        elif event.kind in ("succeeded", "failed", "fact", "probed"):
+        elif event.kind in ("succeeded", "failed", "fact", "probed", "unsent"):
             walk.landed = walk.flying.pop(event.body["cmd"], None)
         elif event.kind == "recorded":
             self.recordings.add(event.body)
@@ -207,6 +207,13 @@ class World:
                 return
         assert made is not None
         self._compare(made, event)
+
+    def _unsent(self, walk: Walk, event: Event) -> None:
+        """Whether it was begun no journal can tell; it must have been in flight, and nothing known of it."""
+        command = self._command(walk, event.body)
+        intent = walk.state.intents.get(command.id)
+        if set(event.body) != {"cmd"} or intent is None or intent.unsettled:
+            raise Impossible(f"`{command.id}` is none that could have been given back")
 
     def _fact(self, walk: Walk, event: Event) -> None:
         body = event.body
@@ -346,6 +353,7 @@ class World:
 _CHECKS: dict[str, Callable[[World, Any, Event], str | None]] = {
     "succeeded": World._succeeded,
     "failed": World._failed,
+    "unsent": World._unsent,
     "fact": World._fact,
     "probed": World._probed,
     "late": World._late,

@@ -16,7 +16,7 @@ from jamjet_dsl.kernel.draft import Draft
 from jamjet_dsl.kernel.ids import base_of, frame_of, inside, timer_id, visit_prefix
 from jamjet_dsl.kernel.model import ENDED, Event, Frame, Grant, Intent, Json, Question, Reserve, RunState
 from jamjet_dsl.kernel.outcomes import open_frame
-from jamjet_dsl.kernel.program import FINALLY, Program
+from jamjet_dsl.kernel.program import FINALLY, WRITES, Program
 from jamjet_dsl.kernel.scope import value_of
 from jamjet_dsl.kernel.values import Timestamp, from_journal, to_journal
 from jamjet_dsl.money import money_text
@@ -513,6 +513,24 @@ def _recovered(program: Program, draft: Draft, body: Body) -> None:
         outcomes.next_attempt(draft, frame, cmd)
 
 
+def _unsent(program: Program, draft: Draft, body: Body) -> None:
+    """An effect was never begun: nothing was used, and it is nothing that may have happened. An attempt before it may
+    have, and then the call stays open."""
+    cmd, new = body["cmd"], draft.state
+    intent = new.intents.get(cmd)
+    if intent is None:
+        return
+    frame = draft.frame(frame_of(cmd))
+    doubtful = frame.error is not None and not frame.error["definite"] and intent.body["effect"] in WRITES
+    if doubtful and base_of(cmd) == cmd:
+        known = draft.intent(cmd)
+        known.reserve, known.unsettled = Reserve(), "indefinite"
+    else:
+        del draft.own("intents")[cmd]
+    if base_of(cmd) == cmd:
+        outcomes.next_attempt(draft, frame, cmd)
+
+
 def _nothing(program: Program, draft: Draft, body: Body) -> None:
     """For the record only."""
 
@@ -547,6 +565,7 @@ _FOLDS: dict[str, Fold] = {
     "cancelling": _cancelling,
     "counted": _counted,
     "recovered": _recovered,
+    "unsent": _unsent,
     "opened": frames.opened,
     "begun": frames.begun,
     "closed": frames.closed,

@@ -58,6 +58,7 @@ Journal bodies are JSON in the journal form of `kernel.values` (exact and self-d
 | resumed | owner?, since_ms? | a process took the run over: the time before does not count as active (that before |
 |  | | since_ms, if it watched the run from then on) |
 | recovered | cmd, how, usage | an effect without outcome was found at that: `again`, `confirm` or `key` |
+| unsent | cmd | a process was stopped before it had begun this effect: it is made as a new attempt |
 | faulted | frame, cmd, error, message, where | an expression failed: of a guard, a set, an output, an argument |
 | opened | cmd, and one of: | an action is to be carried out by frames of its own |
 |  | branches; items, from?; agent, input, set, limits, caps; undo; finally, end | |

@@ -204,7 +204,7 @@ CREATE VIEW open_intents AS
     WHERE r.status IN ('running', 'waiting', 'parked') AND e.kind = 'intent')
   SELECT i.run_id, i.seq, i.at_ms, i.cmd, i.tool, i.key FROM i WHERE NOT EXISTS (
     SELECT 1 FROM events o WHERE o.run = i.run AND o.seq > i.seq AND CASE
-      WHEN o.kind IN ('succeeded', 'failed', 'settled', 'fact')
+      WHEN o.kind IN ('succeeded', 'failed', 'settled', 'fact', 'unsent')
       THEN json_extract(CAST(o.body AS TEXT), '$.cmd') = i.cmd
       -- It is made again, under another id; one whose tool has `confirm` is asked about first.
       WHEN o.kind = 'recovered'

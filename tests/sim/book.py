@@ -394,6 +394,16 @@ class Book:
         if body["how"] == "key" and attempt.body["key"] is None:
             self.wrong("at most once", f"{body['cmd']} has no key, and is made again")
 
+    def _on_unsent(self, event: Event, body: dict[str, Any]) -> None:
+        """It used nothing, and is nothing that may have happened: the ledger of the world tells if that is not so."""
+        attempt = self.attempts.get(body["cmd"])
+        if attempt is None or attempt.outcome:
+            self.wrong("at most once", f"{body['cmd']} is said not to have begun, and was not in flight")
+            return
+        self.accounts.charge(attempt, {"tokens_in": 0, "tokens_out": 0, "cost": "0 USD"})
+        self.open.pop(body["cmd"], None)
+        attempt.outcome = "unsent"
+
     def _on_retry(self, event: Event, body: dict[str, Any]) -> None:
         cmd = body["cmd"]
         attempt = self.open.pop(cmd, None)

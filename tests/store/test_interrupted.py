@@ -200,7 +200,8 @@ def test_a_group_is_written_with_few_statements_however_large(tmp_path: Path) ->
     batches = [Batch([moved(2)], waiting if n % 2 else RUNNING) for n in range(255)]
     written = store.append_many([(lease, 2, batch) for lease, batch in zip(leases, batches, strict=True)])
     assert written == [None] * 255
-    # Begin, the version, the rows that only go on, those that change their standing, 128 + 64 + 32 + 16 + 8 + 7 events, commit.
+    # Begin, the version, the rows that only go on, those that change their standing, 128 + 64 + 32 + 16 + 8 + 7
+    # events, commit.
     assert len(counted.statements) == 4 + 6 + 1
     counted.statements.clear()
     store.claim("r7", "you", 10, 50_000)

@@ -16,8 +16,9 @@ from jamjet_dsl.store.chain import GENESIS, encode, seal, sealed_events
 from tests.reference import programs
 
 RUN = """
-INSERT INTO runs (run, run_id, token, last_seq, head, mail, program, agent, status, state, waiting_for, spent, created_ms,
-                  updated_ms, sum) VALUES (1, 'r', 1, 0, x'', 0, 1, 'main', 'waiting', '', '[]', '{}', 0, 0, 0)
+INSERT INTO runs (run, run_id, token, last_seq, head, mail, program, agent, status, state, waiting_for, spent,
+                  created_ms, updated_ms, sum)
+VALUES (1, 'r', 1, 0, x'', 0, 1, 'main', 'waiting', '', '[]', '{}', 0, 0, 0)
 """
 
 

@@ -33,7 +33,9 @@ RECORDS = {
     **dict.fromkeys(("succeeded", "failed", "fact", "probed", "in_doubt", "late"), "outcome"),
     "denied": "denied",
     **dict.fromkeys(("asked", "answered", "expired"), "question"),
-    **dict.fromkeys(("settled", "unparked", "cancelling", "received", "resumed", "recovered", "parked"), "move"),
+    **dict.fromkeys(
+        ("settled", "unparked", "cancelling", "received", "resumed", "recovered", "unsent", "parked"), "move"
+    ),
 }
 """What each kind of event is a record of. The others (transitions, timers, frames) are in `jam history`."""
 _TOLD = (
