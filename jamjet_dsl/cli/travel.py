@@ -15,11 +15,13 @@ from jamjet_dsl.cli.common import (
     head_log,
     print_json,
     read_json,
+    tell,
 )
 from jamjet_dsl.cli.look import opened
 from jamjet_dsl.cli.operate import by_option, detach_option
 from jamjet_dsl.cli.run import drive, engine_for, follow, report, script_option
 from jamjet_dsl.cli.words import counted, plain, status, when
+from jamjet_dsl.cli.words import jam as command_line
 from jamjet_dsl.diagnostics.errors import JamError
 
 if TYPE_CHECKING:
@@ -42,8 +44,16 @@ def replay_command(ctx: click.Context, run_id: str, form: str) -> int:
     """
     from jamjet_dsl.engine.replay import replay
 
-    with opened(ctx) as (jam, _db):
-        found = replay(jam.store, run_id)
+    with opened(ctx) as (jam, db):
+        try:
+            found = replay(jam.store, run_id)
+        except JamError as error:
+            if error.code != "JAMR107":
+                raise
+            # The journal is not the one that was written: whatever it would decide proves nothing.
+            help = f"`{command_line(db, f'audit verify {run_id}')}` names what was changed"
+            tell(JamError(error.code, error.message, help, error.details))
+            return FOUND
     if form == "json":
         print_json(found.as_json())
     else:

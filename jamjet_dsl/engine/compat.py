@@ -6,7 +6,7 @@ the state. It starts nothing and reads no store, so `jam migrate`, replay and a 
 | code | the run |
 |---|---|
 | JAM802 | is in a state that is not there any more, or that does something else now |
-| JAM803 | holds a variable that does not fit its type now, or lacks one that is needed |
+| JAM803 | holds a variable or a queued event that does not fit its type now, or lacks what is needed |
 | JAM804 | has an open question that would be asked differently now |
 | JAM805 | has waited longer than it may now |
 | JAM807 | has used more than the budget is now |
@@ -58,6 +58,7 @@ def fit(old: Program, new: Program, state: RunState, now_ms: int) -> Fit:
     for frame in state.frames.values():
         _place(old, new, state, frame, names, now_ms, found)
     _variables(old, new, state, names, found)
+    _queue(new, state, found)
     _budget(new, state, now_ms, found)
     _undo(new, state, found)
     _history(old, new, state, found)
@@ -298,6 +299,23 @@ def _inner(new: Program, state: RunState, found: Fit) -> None:
                 _value(new, name, value, types[name], changed, found, f"in `{frame.path}` ")
         for name in changed:
             found.against("JAM803", f"in `{frame.path}` `{name}` is written differently now")
+
+
+def _queue(new: Program, state: RunState, found: Fit) -> None:
+    """Events that came and that nobody has taken yet: they are taken as they were sent, and must fit as they are."""
+    agents = [new.agent, *(new.plan(f).agent for f in state.frames.values() if f.agent in new.plans)]
+    for event in state.queue:
+        name, payload = event["name"], event["payload"]
+        declared = next((agent.events[name] for agent in agents if name in agent.events), None)
+        if declared is None:
+            found.against("JAM803", f"an event `{name}` is queued, and there is no such event any more")
+            continue
+        shape, problems = d.ObjectType(fields={f.name: f.type for f in declared.fields}), list[str]()
+        read = from_public(_plain(payload), shape, new.defn, name, problems)
+        if problems:
+            found.against("JAM803", f"a queued event does not fit `{name}` now: {'; '.join(problems)}")
+        elif to_journal(read) != payload:
+            found.against("JAM803", f"a queued event `{name}` is written differently now")
 
 
 def _plain(tree: Json) -> Any:

@@ -207,6 +207,20 @@ async def test_a_state_must_be_there_and_do_the_same(trip: Trip) -> None:
     ]
 
 
+async def test_what_came_and_nobody_has_taken_must_fit(trip: Trip) -> None:
+    await trip.at("deciding")
+    async with engine(trip.store, trip.clock) as jam:
+        await jam.send("t", "word", {"text": "12"}, by="ann")
+        await jam.resume("t")
+    assert "received" in [event.kind for event in trip.store.history("t")]
+    assert trip.codes(
+        version(("word(text: string)", "word(text: int)"), ("for event word(w)", "for event word(w)"))
+    ) == ["JAM803"]
+    renamed = version(("event word(text", "event other(text"), ("for event word(w)", "for event other(w)"))
+    assert trip.codes(renamed) == ["JAM803"]
+    assert trip.move(version(("word(text: string)", "word(text: string)"))).moved
+
+
 async def test_variables_must_fit(trip: Trip) -> None:
     await trip.at("pause")
     assert trip.codes(version(("var count: int", "var count: int 5..10"), ("int 5..10 = 0", "int 5..10 = 5"))) == [
