@@ -344,7 +344,7 @@ class Driver:
         text = f"no answer after {flight.command.timeout_ms} ms"
         error = ToolError("Timeout", text)
         if not flight.begun:
-            error = ToolError("Timeout", "the call was not begun: others took its place all the time", definite=True)
+            error = ToolError("Timeout", "the call was not begun: nothing before it came to its end", definite=True)
         self._flights.give_up(flight)
         return self._failure(flight, error, now - flight.started_ms)
 

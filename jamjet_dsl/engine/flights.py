@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from jamjet_dsl.diagnostics.errors import JamError
+from jamjet_dsl.kernel.ids import base_of
 from jamjet_dsl.kernel.model import Call, Think
 from jamjet_dsl.ports import Clock, ModelHost, ThinkResult, ToolContext, ToolError, ToolHost
 
@@ -32,7 +33,16 @@ class Room:
     def __init__(self, places: int) -> None:
         self.free = places
         """How many may be taken at once, by counting them down. While somebody waits there are none."""
+        self.left = 0
+        """How often a place was given back: while that grows, whoever waits gets nearer."""
         self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def enter(self) -> None:
+        """Take a place, now or when it is one's turn."""
+        if self.free:
+            self.free -= 1
+        else:
+            await self.wait()
 
     async def wait(self) -> None:
         """Take a place as soon as it is one's turn."""
@@ -47,6 +57,7 @@ class Room:
 
     def leave(self) -> None:
         """Give a place back: whoever has waited longest has it."""
+        self.left += 1
         while self._waiting:
             place = self._waiting.popleft()
             if not place.done():
@@ -61,6 +72,15 @@ class Places:
     def __init__(self, effects: int = MOST_EFFECTS, threads: int = MOST_THREADS) -> None:
         self.effects = Room(effects)
         self.threads = Room(threads)
+        self._most_of_one = threads - threads // 4
+        self._of_tool: dict[str, Room] = {}
+
+    def threads_of(self, tool: str) -> Room:
+        """The places that one tool may take of all threads: however slow it is, some are left to the others."""
+        room = self._of_tool.get(tool)
+        if room is None:
+            room = self._of_tool[tool] = Room(self._most_of_one)
+        return room
 
 
 @dataclass(slots=True, eq=False)
@@ -74,6 +94,8 @@ class Flight:
     blocking: bool
     task: asyncio.Task[None] | None = None
     begun: bool = False
+    left: int = 0
+    """How often a place that it waits for had been given back when its time was last set."""
     over: bool = False
     result: Any = None
     error: ToolError | None = None
@@ -136,9 +158,24 @@ class Flights:
     def overdue(self, now_ms: int) -> Flight | None:
         """One whose time is up."""
         for flight in self._flying.values():
-            if flight.deadline_ms is not None and now_ms >= flight.deadline_ms and not flight.over:
+            late = flight.deadline_ms is not None and now_ms >= flight.deadline_ms and not flight.over
+            if late and (flight.begun or not self._gets_nearer(flight, now_ms)):
                 return flight
         return None
+
+    def _gets_nearer(self, flight: Flight, now_ms: int) -> bool:
+        """Whether the queue that it stands in has moved on in its time: then it has the same time again, since its own
+        has not begun. A queue that stands still is a hanging tool, and is not waited for."""
+        left = self._left(flight)
+        if left == flight.left:
+            return False
+        flight.left, flight.deadline_ms = left, now_ms + (flight.command.timeout_ms or 0)
+        return True
+
+    def _left(self, flight: Flight) -> int:
+        if not flight.blocking or not isinstance(flight.command, Call):
+            return self._places.effects.left
+        return self._places.threads.left + self._places.threads_of(flight.command.tool).left
 
     def start(self, command: Call | Think) -> None:
         """Start an effect, unless it was started before."""
@@ -153,9 +190,21 @@ class Flights:
             blocking = self._tools.blocking(command.tool)
             if self._driver.program.defn.tools[command.tool].limits:
                 slot = self._slot(command, now)
-        flight = self._flying[command.id] = Flight(command, now, deadline, blocking)
+        flight = Flight(command, now, deadline, blocking)
+        behind = self._asked_about(command)
+        if deadline is not None:
+            flight.left = self._left(flight)
+        self._flying[command.id] = flight
         self.wanted += 1
-        flight.task = asyncio.get_running_loop().create_task(self._fly(flight, slot), name=command.id)
+        flight.task = asyncio.get_running_loop().create_task(self._fly(flight, slot, behind), name=command.id)
+
+    def _asked_about(self, command: Call | Think) -> asyncio.Task[None] | None:
+        """The call that a `confirm` asks about, if it still runs on a thread: while it does nobody can say that it did
+        not happen."""
+        if not isinstance(command, Call) or command.does != "confirm":
+            return None
+        other = self._flying.get(base_of(command.id))
+        return None if other is None else other.task
 
     def keep_only(self, wanted: Container[str]) -> None:
         """Give up all that are not `wanted` any more."""
@@ -185,21 +234,26 @@ class Flights:
 
     # ---- one flight
 
-    async def _fly(self, flight: Flight, slot: int | JamError) -> None:
+    async def _fly(self, flight: Flight, slot: int | JamError, behind: asyncio.Task[None] | None = None) -> None:
         """Perform an effect when its slot and a place are there, and tell the driver what came of it."""
         heard = True
-        place = self._places.threads if flight.blocking else self._places.effects
+        place = self._places.effects
         try:
+            if behind is not None:
+                await asyncio.wait([behind])
             if slot != flight.started_ms:
                 await self._wait_for(flight, slot)
-            if place.free:
-                place.free -= 1
+            if flight.blocking:
+                flight.result = await self._placed(flight)
             else:
-                await place.wait()
-            try:
-                flight.result = await (self._on_thread(flight) if flight.blocking else self._begin(flight))
-            finally:
-                place.leave()
+                if place.free:
+                    place.free -= 1
+                else:
+                    await place.wait()
+                try:
+                    flight.result = await self._begin(flight)
+                finally:
+                    place.leave()
         except ToolError as error:
             # The frame that the traceback holds would hold the flight, and that the error.
             flight.error = error.with_traceback(None)
@@ -217,6 +271,20 @@ class Flights:
         if not flight.over:
             self.wanted -= 1
         self._driver.landed(flight if heard else None)
+
+    async def _placed(self, flight: Flight) -> Any:
+        """What a tool gave that blocks, once it has one of its own places and one of all threads."""
+        assert isinstance(flight.command, Call)
+        own, all_ = self._places.threads_of(flight.command.tool), self._places.threads
+        await own.enter()
+        try:
+            await all_.enter()
+            try:
+                return await self._on_thread(flight)
+            finally:
+                all_.leave()
+        finally:
+            own.leave()
 
     async def _wait_for(self, flight: Flight, slot: int | JamError) -> None:
         """Wait until the limits of a tool let it be called: its time runs from then on."""
