@@ -61,6 +61,8 @@ def in_memory(folder: Path) -> bool:
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print."""
     asked = options(arguments)
+    if asked.data is not None:
+        asked.data.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="jam-bench-", dir=asked.data) as folder:
         home = Path(folder)
         environments = Environments(asked.venvs.resolve() if asked.venvs else home / "venvs")

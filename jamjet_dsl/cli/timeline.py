@@ -99,13 +99,22 @@ class Timeline:
             case kind if kind in OUTCOMES:
                 cmd = str(body.get("cmd"))
                 about = base_of(cmd) if kind == "probed" else cmd  # `confirm` speaks of the call that it is asked about
-                said = OUTCOMES[kind](body, self._calls.get(about, str(body.get("tool") or "")))
+                said = OUTCOMES[kind](body, self._call(about) or str(body.get("tool") or ""))
                 return said + self._cost(cmd, body)
             case kind if kind in WORDS:
                 return WORDS[kind](body)
             case _:
                 # An event of a later version: its name says more than nothing.
                 return f"{event.kind} {plain(dict(body))}"
+
+    def _call(self, cmd: str) -> str:
+        """What was called; an attempt that was never begun was to make the call of the one before it."""
+        known = self._calls.get(cmd, "")
+        if known or "/" in cmd.rpartition("#")[2]:
+            return known
+        visit, _, number = cmd.rpartition(".")
+        earlier = (f"{visit}.{n}" for n in range(int(number) - 1, 0, -1)) if number.isdigit() else ()
+        return next((self._calls[name] for name in earlier if name in self._calls), "")
 
     def _name(self, path: str) -> str:
         """What a person calls a frame: its branch, `item 3`, its agent."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
 from tests.mutation import patch
 from tests.mutation.mutants import mutants
 
+ROOT = Path(__file__).resolve().parents[2]
 SOURCE = '''
 LIMIT = 3
 
@@ -79,3 +82,47 @@ def test_a_mutant_names_the_lines_that_a_check_must_pass_to_notice_it(tmp_path: 
         if mutant.key.endswith("becomes `if True:`"):
             assert mutant.first == mutant.last
             assert lines[mutant.first - 1].lstrip().startswith("if ")
+
+
+NOTICED = """
+budget.tool_reserve: `0` becomes `1`
+budget.spares: `frame.parent is not None` becomes `frame.parent is None`
+leave._retry: `frame.call is None` becomes `frame.call is not None`
+leave.is_indefinite: `return call is not None and call['effect'] in WRITES` becomes `return None`
+fold._recovered: `if intent is None:` becomes `if True:`
+recovery._recovered: `body['key'] is not None` becomes `body['key'] is None`
+"""
+MEET = """
+import os, sys
+from tests.mutation import patch
+from tests.mutation.__main__ import KERNEL
+from tests.mutation.mutants import mutants
+from tests.reference import programs
+from tests.reference.__main__ import compare
+
+def meets(mutant):
+    # In a process of its own: 0 if nothing was noticed, 3 if nothing was changed.
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    noticed = 1
+    try:
+        if mutant is not None and not patch.put(mutant.code(), patch.loaded(KERNEL)):
+            os._exit(3)
+        noticed = int(bool(compare(range(4), programs.ALL).wrong))
+    finally:
+        os._exit(noticed)
+
+compare(range(2), programs.ALL)
+known = {m.key: m for path in sorted(KERNEL.glob("*.py")) for m in mutants(path)}
+print(meets(None), *(meets(known[key]) for key in sys.argv[1:]))
+"""
+
+
+def test_some_mutants_of_the_kernel_are_noticed_by_a_few_runs_of_the_reference() -> None:
+    """A smoke run of the campaign: the kernel as it is passes, and each of these does not."""
+    keys = NOTICED.strip().splitlines()
+    done = subprocess.run(
+        [sys.executable, "-c", MEET, *keys], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.stdout.split() == ["0", *["1"] * len(keys)], done.stdout + done.stderr
