@@ -61,14 +61,15 @@ class Agent:
         for agent in self.around:
             agent.used[kind] += amount if kind != "steps" or not agent.exceeded else 0
 
-    def fits(self, call: Any, spare: bool) -> Agent | bool:
-        """True, False (it waits for what others hold, §10.9), or the agent whose budget it exceeds (§6.2)."""
+    def fits(self, call: Any, spare: bool, own: Any = None) -> Agent | bool:
+        """True, False (it waits for what others hold, §10.9), or the agent whose budget it exceeds (§6.2). What its
+        `own` call holds, of which a crash took the outcome, is never given back to it."""
         waits = False
         for agent in self.around:
             caps = agent.limits if spare else agent.caps
             for kind in [kind for kind in ("tokens", "cost") if kind in caps and getattr(call, kind)]:
                 need = agent.used[kind] + getattr(call, kind)
-                if need > caps[kind]:
+                if need + (getattr(own, kind) if own is not None else 0) > caps[kind]:
                     return agent
                 waits |= need + agent.held(kind) > caps[kind]
         return not waits

@@ -195,7 +195,9 @@ class Calling(Frame):
             question = Call.of(tool, given(call.confirm, tool.params, self.tool_names(call.args)))
         except NoValue:
             return told
-        while not isinstance(fits := self.agent.fits(question, self.spare), Agent):
+        held = self.run.flights.get(self.key)
+        own = None if held is None else held.call
+        while not isinstance(fits := self.agent.fits(question, self.spare, own), Agent):
             if (yield BEGIN if fits else IDLE):
                 told = yield from self.attempted(question, "/confirm")
                 if told.kind != "recovered":

@@ -47,7 +47,7 @@ def test_the_engine_does_what_the_reference_does(parts: frozenset[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "seed", [3127, 5490, 5784, 6671, 7045, 7435, 7580, 90_423, 91_946, 93_758, 20_000_129, 20_001_229]
+    "seed", [3127, 5490, 5784, 6671, 7045, 7435, 7580, 90_423, 91_946, 93_758, 205_152, 20_000_129, 20_001_229]
 )
 def test_programs_that_were_once_run_differently(seed: int) -> None:
     """Found by campaigns, as long as the generator makes the same programs of these seeds."""
