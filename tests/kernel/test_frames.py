@@ -885,3 +885,39 @@ def test_whatever_the_order_and_wherever_it_dies_the_run_keeps_its_promises(name
     found = Explorer(compiled(SMALL[name], "a"), cancels=cancels, limit=120).explore()
     assert found.ends or found.nodes == 120
     assert found.nodes > 20
+
+
+# ---- what was not begun before its process was stopped
+
+
+def test_what_was_not_sent_is_made_again_and_costs_nothing() -> None:
+    body = agent('state s { call certain("1") as v  on in_doubt -> over  on error any -> over  -> done }')
+    run = begun(body)
+    run.append("unsent", {"cmd": "#1.1"})
+    assert (run.state.spent.cost, run.state.intents) == ("0.00 USD", {})
+    run.begin()
+    assert (run.flights, [*run.state.intents]) == (["certain(1)"], ["#1.2"])
+    run.append("unsent", {"cmd": "#1.1"})
+    assert [*run.state.intents] == ["#1.2"], "that one is not in flight"
+    run.land("certain(1)", Fails("RateLimited"))
+    assert "in_doubt" not in run.kinds
+    assert run.state.status == "failed"
+
+
+def test_where_an_attempt_before_it_may_have_happened_the_call_stays_one_that_may() -> None:
+    run = begun(agent('state s { call again("1") as v  on in_doubt -> over  on error any -> done  -> done }'))
+    run.land("again(1)", Fails("Timeout"))
+    run.append("unsent", {"cmd": "#1.2"})
+    assert run.state.intents["#1.3"].unsettled == "indefinite"
+    run.begin()
+    run.land("again(1)", Fails("RateLimited")).land("again(1)", Fails("RateLimited"))
+    assert "in_doubt" in run.kinds
+    assert run.state.status == "failed"
+
+
+def test_a_read_that_was_not_sent_is_nothing_that_may_have_happened() -> None:
+    run = begun(agent('state s { call dear("1") as v retry any 1 times  on error any -> over  -> done }'))
+    run.land("dear(1)", Fails("Timeout"))
+    run.append("unsent", {"cmd": "#1.2"})
+    assert run.state.intents == {}
+    assert run.begin().flights == ["dear(1)"]
