@@ -341,6 +341,10 @@ class Store(Protocol):
         attempt: what it has reserved for later is what it gets, so that attempts that died leave nothing behind."""
         ...
 
+    def slot(self, tool: str, now_ms: int, holder: str) -> int | None:
+        """The time that `holder` has reserved for a call of the tool and that is yet to come; None without one."""
+        ...
+
     def enqueue(
         self,
         run_id: str,

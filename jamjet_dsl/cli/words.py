@@ -179,6 +179,8 @@ def waits(item: Mapping[str, Any]) -> str:
             return f"the event {item.get('name')}"
         case "timer":
             return "the time"
+        case "slot":
+            return f"its turn: the calls of `{item.get('name')}` are limited"
         case "operator":
             return f"an operator: {plain(item.get('reason', ''))}"
         case other:
@@ -234,6 +236,8 @@ def _waiting(view: RunView, item: Mapping[str, Any], db: str) -> list[str]:
             if item.get("at_ms"):
                 lines[-1] += f", until {when(item['at_ms'])}"
             lines.append(_continue(jam(db, f"send {view.run_id} {item.get('name')} JSON")))
+        case "slot":
+            lines[-1] += f", until {when(item['at_ms'])}"
         case "timer":
             at = item.get("at_ms") or view.wake_at_ms
             if at:

@@ -15,6 +15,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakValueDictionary
@@ -39,6 +40,7 @@ from jamjet_dsl.engine.view import RunView, view_of
 from jamjet_dsl.engine.watching import POLL_MS, Watching
 from jamjet_dsl.kernel import inputs
 from jamjet_dsl.kernel.fold import waits_for_people
+from jamjet_dsl.kernel.ids import trace_key
 from jamjet_dsl.kernel.machine import initial
 from jamjet_dsl.kernel.model import ENDED, Event, Mode, RunState
 from jamjet_dsl.kernel.program import Program
@@ -578,7 +580,20 @@ class Engine:
     def view(self, summary: RunSummary) -> RunView:
         """Everything about a run that stands there."""
         program, state = self._look(summary)
-        return view_of(summary, program, state, load_veil(self.store, program, summary.run_id))
+        view = view_of(summary, program, state, load_veil(self.store, program, summary.run_id))
+        slots = tuple(self._delayed(program, state))
+        return replace(view, waiting_for=(*view.waiting_for, *slots)) if slots else view
+
+    def _delayed(self, program: Program, state: RunState) -> Iterator[dict[str, Any]]:
+        """The calls that have been decided and wait until the limits of their tools let them be made."""
+        for intent in state.intents.values():
+            tool = program.defn.tools.get(str(intent.body.get("tool", "")))
+            if tool is None or not tool.limits or intent.unsettled:
+                continue
+            name, holder = str(intent.body["tool"]), trace_key(state.run_id, intent.cmd)
+            at_ms = self.store.slot(name, self.clock.now_ms(), holder)
+            if at_ms is not None:
+                yield {"kind": "slot", "name": name, "at_ms": at_ms}
 
     def history(self, run_id: str, after: int = 0) -> Iterator[Event]:
         """A run's journal."""

@@ -354,6 +354,11 @@ class MemoryStore:
             self._slots[tool] = [*slots, (at_ms, holder)]
             return at_ms
 
+    def slot(self, tool: str, now_ms: int, holder: str) -> int | None:
+        with self._lock:
+            times = [at for at, who in self._slots.get(tool, []) if who == holder and at > now_ms]
+        return min(times, default=None)
+
     # ---- from outside
 
     def enqueue(

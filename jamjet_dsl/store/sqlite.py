@@ -258,6 +258,11 @@ class SqliteStore:
             db.execute("INSERT INTO slots VALUES (?, ?, ?)", (tool, at_ms, holder))
         return at_ms
 
+    def slot(self, tool: str, now_ms: int, holder: str) -> int | None:
+        sql = "SELECT min(at_ms) FROM slots WHERE tool = ? AND holder = ? AND at_ms > ?"
+        (found,) = self._access.row(sql, tool, holder, now_ms) or (None,)
+        return None if found is None else int(found)
+
     # ---- from outside
 
     def enqueue(

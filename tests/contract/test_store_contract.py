@@ -381,6 +381,8 @@ def test_an_action_that_asks_again_gets_what_it_has_reserved_for_later(store: St
     assert [store.take_slot("t", rates, 0, who) for who in ("a", "b", "c", "b", "c")] == [0, 1000, 2000, 1000, 2000]
     # What is over counts, whoever had it: that call was made.
     assert store.take_slot("t", rates, 1500, "b") == 3000
+    assert [store.slot("t", 1500, who) for who in ("a", "b", "c", "d")] == [None, 3000, 2000, None]
+    assert (store.slot("t", 3000, "b"), store.slot("other", 0, "b")) == (None, None)
 
 
 def test_a_rate_is_never_exceeded_in_any_window(store: Store) -> None:

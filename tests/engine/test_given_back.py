@@ -76,6 +76,9 @@ async def test_a_call_that_waited_for_its_slot_is_given_back_and_made_later(tmp_
         await (await jam.start(program, {"text": "first"}, id="first")).wait()
         await jam.start(program, {"text": "second"}, id="second")
         await until(lambda: "intent" in [event.kind for event in jam.history("second")])
+        (waits,) = jam.show("second").waiting_for
+        assert (waits["kind"], waits["name"]) == ("slot", "post" if agent == "writer" else "price")
+        assert waits["at_ms"] > jam.clock.now_ms()
     for _ in range(3):
         async with Engine(path, tools=desk.tools()) as jam:
             await jam.resume("second")
