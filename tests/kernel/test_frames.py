@@ -921,3 +921,31 @@ def test_a_read_that_was_not_sent_is_nothing_that_may_have_happened() -> None:
     run.append("unsent", {"cmd": "#1.2"})
     assert run.state.intents == {}
     assert run.begin().flights == ["dear(1)"]
+
+
+# ---- what a sample of mutants showed to be looked at by nothing
+
+
+def test_a_question_whose_time_is_up_leaves_the_other_ones_open() -> None:
+    states = """parallel s {
+      branch one { ask role "boss" "one?" options yes, no timeout 1h as a  on timeout yields 1  otherwise yields 2 }
+      branch two { ask role "boss" "two?" options yes, no timeout 2h as b  on timeout yields 3  otherwise yields 4 }
+      join all
+      on join -> done
+      on error any -> over }"""
+    run = begun(agent(states))
+    (two,) = [q.id for q in run.state.questions.values() if q.body["text"] == "two?"]
+    run.pass_time(run.now_ms + 3_600_000)
+    run.begin()
+    assert [*run.state.questions] == [two]
+    assert run.kinds.count("asked") == 2, "and it was not asked again"
+
+
+def test_what_a_model_is_given_must_have_a_value() -> None:
+    body = agent(
+        'state s { think "say" given it = [1][n]  max prompt 9  max tokens 9  as t: int  on error InvalidInput -> done'
+        "  on error any -> over  -> over }",
+        "var n: int = 5",
+    )
+    run = begun(body)
+    assert run.state.status == "completed"
