@@ -926,16 +926,16 @@ def test_a_read_that_was_not_sent_is_nothing_that_may_have_happened() -> None:
 # ---- what a sample of mutants showed to be looked at by nothing
 
 
-def test_a_question_whose_time_is_up_leaves_the_other_ones_open() -> None:
+def test_a_question_that_is_given_up_for_an_event_leaves_the_other_ones_open() -> None:
     states = """parallel s {
-      branch one { ask role "boss" "one?" options yes, no timeout 1h as a  on timeout yields 1  otherwise yields 2 }
-      branch two { ask role "boss" "two?" options yes, no timeout 2h as b  on timeout yields 3  otherwise yields 4 }
+      branch one { ask role "boss" "one?" options yes, no as a  on event go(e) yields 1  otherwise yields 2 }
+      branch two { ask role "boss" "two?" options yes, no as b  otherwise yields 4 }
       join all
       on join -> done
       on error any -> over }"""
-    run = begun(agent(states))
+    run = begun(agent(states, "event go(n: int)"))
     (two,) = [q.id for q in run.state.questions.values() if q.body["text"] == "two?"]
-    run.pass_time(run.now_ms + 3_600_000)
+    run.append(*inputs.received(run.program, run.state, "go", {"n": 1}, "e1"))
     run.begin()
     assert [*run.state.questions] == [two]
     assert run.kinds.count("asked") == 2, "and it was not asked again"
