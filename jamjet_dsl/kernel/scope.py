@@ -196,9 +196,10 @@ def monitors_at(state: RunState, home: str) -> dict[str, Json]:
 
 
 def tool_scope(state: RunState, args: Mapping[str, Any], home: str = "") -> Scope:
-    """What the clauses of a tool see: its parameters (also as `args`) and `run`. `undo` adds `result`."""
+    """What the clauses of a tool see: its parameters (also as `args`) and `run`. `undo` adds `result`. A parameter that
+    is called like one of these is meant where its name stands."""
     run = {"id": run_id_of(state, home)}
-    return names_only({**args, "args": dict(args), "run": run, "now": Timestamp.of_ms(state.now_ms)})
+    return names_only({"args": dict(args), "run": run, "now": Timestamp.of_ms(state.now_ms), **args})
 
 
 def spent_record(program: Program, state: RunState, home: str = "") -> dict[str, Any]:

@@ -923,6 +923,29 @@ def test_a_read_that_was_not_sent_is_nothing_that_may_have_happened() -> None:
     assert run.begin().flights == ["dear(1)"]
 
 
+def test_a_parameter_of_a_tool_hides_what_else_has_its_name() -> None:
+    """`run` is a parameter here, in the key and in what takes the call back; a `jam check` takes it so too."""
+    text = """
+tool hold(run: string, now: int) -> string { effect writes  key run + string(now)  undo free(run) }
+tool free(run: string) { effect writes  key run }
+agent a version 1 {
+  output r: string
+  budget { steps 9  exceeded -> over }
+  policy { allow hold, free }
+  on error any -> over
+  on in_doubt -> over
+  start state s { call hold("x", 7) as r  -> back }
+  state back { undo all  -> done }
+  final done { r = r }
+  failed over { r = "" }
+}"""
+    run = Driver(compile_text(text).definition).start({}).begin()
+    (held,) = run.events("intent")
+    assert held["key"] == "x7"
+    run.land(run.flights[0], "held")
+    assert run.events("intent")[-1]["args"] == {"run": "x"}
+
+
 # ---- what a sample of mutants showed to be looked at by nothing
 
 

@@ -235,4 +235,4 @@ class Calling(Frame):
 
     def tool_names(self, args: dict[str, Any]) -> Names:
         """What the clauses of a tool may read."""
-        return {**args, "args": args, "run": self.run_names}
+        return {"args": args, "run": self.run_names, **args}
