@@ -319,4 +319,7 @@ def _age(text: str) -> int:
         age = parse_duration(text, days=True)
     except EvalError:
         raise JamError("JAMR006", f"--older-than {text}: no stretch of time", "write 30d, 12h or 90m") from None
+    if age.ns < 0:
+        # Every run would be older than that.
+        raise JamError("JAMR006", f"--older-than {text}: it is below zero", "write 30d, 12h or 90m")
     return age.ns // 1_000_000

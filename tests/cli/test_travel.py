@@ -400,3 +400,15 @@ agent one version 1 {
     inside = [line for line in told.splitlines() if "│" in line]
     assert len(inside) > 10
     assert all("item 1" in line or "item 2" in line for line in inside), told
+
+
+def test_prune_refuses_an_age_below_zero(jam: Jam, tmp_path: Path) -> None:
+    """Every run would be older than that."""
+    said = jam("prune", "--older-than", "-3d", "--db", tmp_path / "none.db")
+    assert (said.code, "JAMR006" in said.err or "JAMR101" in said.err) == (2, True)
+    from jamjet_dsl.cli.travel import _age
+    from jamjet_dsl.diagnostics.errors import JamError
+
+    assert _age("12h") == 43_200_000
+    with pytest.raises(JamError, match="below zero"):
+        _age("-3d")
