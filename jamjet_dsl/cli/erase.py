@@ -22,12 +22,13 @@ def erase_command(ctx: click.Context, run_id: str, path: str | None, form: str) 
     the database file and its log as well; the exit code is 1 while another process keeps that from being done.
     """
     from jamjet_dsl.engine.clock import SystemClock
+    from jamjet_dsl.engine.naming import run_to_change
     from jamjet_dsl.engine.veil import path_of, under
     from jamjet_dsl.store.sqlite import SqliteStore
 
     store = SqliteStore(existing_database(ctx))
     try:
-        run_id = store.find(run_id)
+        run_id = run_to_change(store, run_id)
         kept = sorted({path_of(row) for row in store.erasable(run_id)} - {""})
         if path is not None and not any(under(path, name) for name in kept):
             there = ", ".join(kept) if kept else "nothing"

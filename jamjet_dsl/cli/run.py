@@ -114,7 +114,7 @@ def run_command(
     started(Program.of(compiled.definition), value, None, "")
     needed_vault(Program.of(compiled.definition))
     db = database(ctx, path)
-    name = run_id or new_id()
+    name = new_id() if run_id is None else run_id
     if form == "human":
         click.echo(click.style(f"db {db}", dim=True), err=True)
         for note in notes(compiled.definition.agent, encrypted=Vault.of_environment() is not None):

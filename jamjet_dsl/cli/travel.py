@@ -193,6 +193,7 @@ def migrate_command(
     from jamjet_dsl.engine.audit.witness import witnessing
     from jamjet_dsl.engine.engine import Engine
     from jamjet_dsl.engine.migrate import AT_REST, migrate, runs_to_migrate
+    from jamjet_dsl.engine.naming import run_to_change
     from jamjet_dsl.store.sqlite import SqliteStore
 
     if (run_id is None) != everything:
@@ -206,7 +207,7 @@ def migrate_command(
     store = engine.store
     try:
         if run_id is not None:
-            row = store.summary(store.find(run_id))
+            row = store.summary(store.find(run_id) if dry_run else run_to_change(store, run_id))
             chosen = [(row.run_id, _version_of(program, first, row.agent))]
         else:
             agents = dict.fromkeys(row.agent for row in store.summaries((*AT_REST, "running")))

@@ -7,12 +7,18 @@ import secrets
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 """Digits and letters that nobody confuses (no i, l, o, u)."""
+_LENGTH = 16
 
 
 def new_id() -> str:
     """80 random bits in 16 characters: ids differ from the first character on, so people can shorten them."""
     number = secrets.randbits(80)
-    return "".join(_ALPHABET[(number >> (5 * n)) & 31] for n in range(16))
+    return "".join(_ALPHABET[(number >> (5 * n)) & 31] for n in range(_LENGTH))
+
+
+def is_drawn(name: str) -> bool:
+    """Whether an id has the form of those that `new_id` draws."""
+    return len(name) == _LENGTH and all(character in _ALPHABET for character in name)
 
 
 class SystemChance:

@@ -32,6 +32,7 @@ from jamjet_dsl.engine.handle import Run
 from jamjet_dsl.engine.journal import LEASE_MS, Journal, batch_of, keys_of, used_of
 from jamjet_dsl.engine.keeper import MOST_RUNS, Keeper
 from jamjet_dsl.engine.loading import load_since, load_state, load_veil
+from jamjet_dsl.engine.naming import check_same_request, run_to_change
 from jamjet_dsl.engine.owner import is_dead, this_owner
 from jamjet_dsl.engine.programs import Programs
 from jamjet_dsl.engine.questions import closed, find_question, over
@@ -204,7 +205,7 @@ class Engine:
         decision journaled, and the call made whatever was decided, in this run, its children and its forks.
 
         Raises JamError: JAMR0xx for the program, JAMR301 for the input, JAMR303 to 305 for its bindings, JAMR203 if
-        the id exists (unless `if_exists="attach"`, which gives that run).
+        the id exists (unless `if_exists="attach"`, which gives that run if it has this agent and input).
         """
         self._check_open()
         place = self._programs.pin(program, agent, self.clock.now_ms())
@@ -234,6 +235,7 @@ class Engine:
             except JamError as error:
                 if error.code != "JAMR203" or if_exists != "attach" or not self._exists(run_id):
                     raise
+                check_same_request(self._look(self.store.summary(run_id))[1], body)
                 return await self._attach(run_id, drive)
             break
         if lease is not None:
@@ -255,7 +257,7 @@ class Engine:
         """Drive a run on from where it stands. Raises JamError: JAMR204 (it has ended), JAMR205 (another process
         drives it), JAMR303 to 305 (its tools or models are not there)."""
         self._check_drives()
-        run_id = self.store.find(run_id)
+        run_id = run_to_change(self.store, run_id)
         summary = self.store.summary(run_id)
         if summary.status in ENDED:
             raise over(summary)
@@ -479,7 +481,7 @@ class Engine:
         self, run_id: str, event: str, payload: Any = None, *, dedupe: str | None = None, by: Person = None
     ) -> RunSummary:
         """Send an event to a run. The same `dedupe` twice is one event. Raises JamError JAMR405, 406, 204."""
-        run_id = self.store.find(run_id)
+        run_id = run_to_change(self.store, run_id)
         if dedupe is not None and self.store.deduped(run_id, f"event:{dedupe}") is not None:
             # A sender that did not hear of it asks again: the answer is the same, even if the run has ended.
             return self.store.summary(run_id)
@@ -511,7 +513,7 @@ class Engine:
         return await self._operate(run_id, "settle", body)
 
     async def _operate(self, run_id: str, kind: str, body: dict[str, Any]) -> RunSummary:
-        run_id = self.store.find(run_id)
+        run_id = run_to_change(self.store, run_id)
         await self._post(run_id, kind, body, None)
         return self.store.summary(run_id)
 

@@ -79,7 +79,7 @@ def fork(
 
     Raises JamError: JAMR006 (live, with mocks), JAMR201, JAMR203 (its id exists), JAMR204 (the original had ended
     there), JAMR301 (a variable, an input or a mock does not fit), JAMR410 (live, and a call that cannot be taken back
-    would be made again, unless `allow_repeat`), JAMR411 (no such event), JAMR107 for a journal that does not prove
+    would be made again, unless `allow_repeat`), JAMR411 (no such event), JAMR413 (values of that state were erased), JAMR107 for a journal that does not prove
     itself.
     """
     if live and mocks:
@@ -131,7 +131,9 @@ def _walked(store: Store, run_id: str, at: int, name: str) -> tuple[tuple[RunSta
                 _open_at(walk, later)
             elif event.seq > at:
                 shown = event if walk.veil is None else replace(event, body=walk.veil.shown(event.body)[0])
-                if event.kind in OUTCOMES and walk.landed is not None:
+                # What was erased of an outcome cannot be given again: the fork comes to a call that nothing is recorded of.
+                whole = walk.veil is None or not walk.veil.erased_in(shown.body)
+                if event.kind in OUTCOMES and walk.landed is not None and whole:
                     later.bodies.append(recorded(walk.landed, shown, (run_id, name)))
                 _note(walk, shown, later)
     except Disagrees as found:
@@ -216,6 +218,12 @@ def _create(
         step.drafts.append(Draft(now_ms, kind, body))
         step.state = apply(program, step.state, Event(run_id, step.state.seq + 1, now_ms, kind, body))
         step.passed.append(step.state)
+    if veil is not None and veil.erased_in(json.loads(state_json.encode(step.state))):
+        raise JamError(
+            "JAMR413",
+            "values that the fork needs to go on were erased",
+            "give them with --input or --set, or fork a run that still has them",
+        )
     step.awaits = [c for c in decide(program, step.state) if isinstance(c, Await)]
     lease: Lease | None = None
     try:

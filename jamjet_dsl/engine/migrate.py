@@ -17,6 +17,7 @@ from jamjet_dsl.engine.advance import Transition
 from jamjet_dsl.engine.compat import Fit, fit
 from jamjet_dsl.engine.journal import batch_of, hide_state
 from jamjet_dsl.engine.loading import Pinned, load_state, load_veil, pin, pinned
+from jamjet_dsl.engine.naming import run_to_change
 from jamjet_dsl.engine.owner import is_dead
 from jamjet_dsl.engine.reasons import Reason, reason
 from jamjet_dsl.engine.replay_world import same
@@ -78,7 +79,7 @@ def migrate(
 
     Raises JamError: JAMR201 for an unknown run, JAMR1xx for the database.
     """
-    run_id = store.find(run_id)
+    run_id = store.find(run_id) if dry_run else run_to_change(store, run_id)
     new = Program.of(compiled.definition)
     summary = store.summary(run_id)
     if summary.definition == new.digest and summary.status not in ENDED:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from jamjet_dsl.diagnostics.errors import JamError
+from jamjet_dsl.engine.naming import shortened, stands_for
 from jamjet_dsl.kernel.model import ENDED
 from jamjet_dsl.ports import QuestionRow, RunSummary, Store
 
@@ -13,8 +14,8 @@ def find_question(store: Store, name: str) -> QuestionRow:
     """The question with this id, or the only open one of the run with this id. A whole id is worth more than the
     beginning of one: an answer must never reach a question that nobody meant.
 
-    Raises JamError: JAMR401 for none, JAMR402 where they are closed, JAMR204 where the run has ended and nobody was
-    asked or answered, JAMR202 where `name` may mean several.
+    Raises JamError: JAMR401 for none, or where `name` is the beginning of an id that somebody chose; JAMR402 where they
+    are closed, JAMR204 where the run has ended and nobody was asked or answered, JAMR202 where `name` may mean several.
     """
     found, run_id, several = None, "", None
     try:
@@ -38,9 +39,13 @@ def find_question(store: Store, name: str) -> QuestionRow:
             both = (f"the question {found.id}", f"the run {run_id}")
             raise JamError("JAMR202", f"a question and a run start with {name!r}", details=both)
         if found is not None:
+            if not stands_for(name, found.id):
+                raise shortened("JAMR401", "question or run", name, found.id)
             return found
-        if not run_id:
-            raise JamError("JAMR401", f"there is no question or run {name!r}")
+        if run_id and not stands_for(name, run_id):
+            raise shortened("JAMR401", "question or run", name, run_id)
+    if not run_id:
+        raise JamError("JAMR401", f"there is no question or run {name!r}")
     rows = store.questions(run_id)
     if len(rows) > 1:
         raise JamError("JAMR202", f"the run {run_id} has several open questions", details=tuple(r.id for r in rows))

@@ -303,7 +303,7 @@ class Frame:
     scope: dict[str, Any] = field(default_factory=dict)
     """What this frame alone has set, bound or been given; empty in the root frame, whose variables are the run's."""
     call: dict[str, Json] | None = None
-    """The call of this visit, frozen by its first intent: tool, args, key, effect, grants, decision. Further
+    """The call of this visit, frozen by its first intent: tool, args, key, effect, decision. Further
     attempts use exactly this."""
     error: dict[str, Json] | None = None
     """The last attempt's error: what a retry shows to a model."""

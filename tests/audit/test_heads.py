@@ -105,6 +105,27 @@ def test_a_line_cut_short_is_named_by_the_one_after_it(tmp_path: Path, key: keys
         assert check([*after[:2], after[3]], key).findings
 
 
+@pytest.mark.parametrize("there", [b"agent a {\n", b"SQLite format 3\0", b"{}", b'{"jam":"heads0",', b" "])
+def test_a_file_of_something_else_is_left_alone(tmp_path: Path, key: keys.Signer, there: bytes) -> None:
+    path = tmp_path / "loan.jam"
+    path.write_bytes(there)
+    with pytest.raises(JamError) as caught:
+        HeadLog(path, key)
+    assert (caught.value.code, "is no file of signed heads" in caught.value.message) == ("JAMR109", True)
+    assert path.read_bytes() == there
+
+
+@pytest.mark.parametrize("there", [b"", b"{", b'{"jam":"heads1",', b'{"jam"\0\0', b"\0\0", b"\n", b'{"j\n{"jam":"he'])
+def test_what_is_left_of_a_first_line_is_written_on(tmp_path: Path, key: keys.Signer, there: bytes) -> None:
+    path = tmp_path / "heads"
+    path.write_bytes(there)
+    HeadLog(path, key).append([head(1)], 1000)
+    assert path.read_bytes().startswith(there)
+    signed = read_heads(str(path), [key.public])
+    assert list(signed.runs) == ["r"]
+    assert signed.lines == 1
+
+
 def test_another_key_is_not_trusted(tmp_path: Path, key: keys.Signer) -> None:
     other = keys.signer(keys.new_pair()[0], "another")
     written(tmp_path / "heads", key, 2)

@@ -33,10 +33,15 @@ SSN, INCOME = "078-05-1120", "81234.00 USD"
 @pytest.fixture
 def ended(jam: Jam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run of a program that redacts, at its end; without a key."""
+    begun(jam, tmp_path, monkeypatch, PROGRAM)
+    return tmp_path
+
+
+def begun(jam: Jam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
     for name in ("JAM_KEY", "JAM_KEY_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("sys.dont_write_bytecode", True)
-    (tmp_path / "clerk.jam").write_text(PROGRAM)
+    (tmp_path / "clerk.jam").write_text(program)
     (tmp_path / "tools.py").write_text("def fetch(): return 'from a register'\n")
     given = json.dumps({"app": {"ssn": SSN, "income": INCOME, "name": "ann"}})
     said = jam("run", "clerk.jam", "--id", "t", "--input", given)
@@ -45,7 +50,6 @@ def ended(jam: Jam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     said = jam("erase", "t")
     assert (said.code, "JAMR414" in said.err) == (2, True)
     assert jam("answer", "t", "yes", "--by", "x", "--data", json.dumps({"why": SSN})).code == 0
-    return tmp_path
 
 
 def traces(folder: Path, *texts: str) -> list[str]:
@@ -74,13 +78,30 @@ def test_nothing_is_left_in_the_file_and_all_commands_go_on(jam: Jam, ended: Pat
     assert again.json == {"run_id": "t", "values": 0, "paths": [], "kept": [], "traces": False}
 
 
-def test_a_fork_of_an_erased_run_is_looked_at_and_not_driven(jam: Jam, ended: Path) -> None:
+def test_a_fork_that_lacks_what_was_erased_is_refused_and_none_is_left(jam: Jam, ended: Path) -> None:
     assert jam("erase", "t").code == 0
-    said = jam("fork", "t", "--at", "3", "--id", "f", "--live", "--allow-repeat")
-    assert "JAMR413" in said.err, said
-    assert "‹erased›" in jam("show", "f").out
-    assert "JAMR413" in jam("resume", "f").err
-    assert jam("doctor").code == 0
+    for more in ((), ("--live", "--allow-repeat"), ("--detach",)):
+        said = jam("fork", "t", "--at", "3", "--id", "f", *more)
+        assert (said.code, said.out) == (2, "")
+        assert "JAMR413" in said.err, said
+        assert "--input" in said.err
+    assert [row["run_id"] for row in jam("runs", "--format", "json").lines] == ["t"]
+
+
+@pytest.mark.parametrize("got", ["", "  redact got"])
+def test_a_fork_of_an_erased_run_goes_on_with_the_values_that_it_is_given(
+    jam: Jam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, got: str
+) -> None:
+    begun(jam, tmp_path, monkeypatch, PROGRAM.replace("redact hidden", f"redact hidden{got}"))
+    assert jam("erase", "t").code == 0
+    given = json.dumps({"app": {"ssn": "111-22-3333", "income": INCOME, "name": "bo"}})
+    fork = ("fork", "t", "--at", "1", "--input", given, "--id")
+    said = jam(*fork, "f")
+    assert said.code == 4, said
+    assert ("parked" in said.out) == bool(got), "an outcome is recorded unless it was erased"
+    again = jam(*fork, "g", "--mock", 'fetch="anew"')
+    assert (again.code, "waits for clerk: Done, ‹redacted›?" in again.out) == (4, True), again
+    assert jam("replay", "g").code == jam("doctor").code == 0
 
 
 def test_a_fork_keeps_values_under_their_own_names(jam: Jam, ended: Path) -> None:

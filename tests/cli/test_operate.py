@@ -45,6 +45,42 @@ def test_an_answer_names_the_question_even_shortened_and_without_driving_on(
     assert calls(tmp_path) == ["Ada 5.00 USD"]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "answer loan-1 approve", "cancel loan-1", "cancel loan-1 --now", "send loan-1 go", "resume loan-1", "retry loan-1",
+        "settle loan-1 --did-not-happen --by a --note b", "erase loan-1", "migrate loan-1 --to pay.jam",
+    ],
+)  # fmt: skip
+def test_the_beginning_of_an_id_that_somebody_chose_changes_nothing(
+    jam: Jam, pay: Path, tmp_path: Path, command: str
+) -> None:
+    assert jam("run", "pay.jam", "--input", INPUT, "--id", "loan-10").code == 4
+    (before,) = jam("show", "loan-10", "--format", "json").lines
+    said = jam(*command.split())
+    assert (said.code, said.out) == (2, ""), said.out
+    assert re.search(r"error\[JAMR[24]01\]: there is no .*loan-1", said.err), said.err
+    assert "write the whole id, if you mean loan-10" in said.err
+    assert jam("show", "loan-1", "--format", "json").lines == [before], "to look at it, the beginning is enough"
+    assert calls(tmp_path) == []
+
+
+@pytest.mark.parametrize("command", [("answer", "", "approve"), ("cancel", ""), ("show", "")])
+def test_a_name_that_is_empty_names_nothing(jam: Jam, asked: str, command: tuple[str, ...]) -> None:
+    said = jam(*command)
+    assert (said.code, said.out) == (2, "")
+    assert re.search(r"there is no (question or )?run ''", said.err), said.err
+
+
+def test_a_drawn_id_is_not_shortened_to_less_than_four_characters_where_a_run_is_changed(
+    jam: Jam, pay: Path
+) -> None:
+    asked = jam("run", "pay.jam", "--input", INPUT, "--format", "json").json["run_id"]
+    said = jam("cancel", asked[:3])
+    assert (said.code, "give 4 characters or more" in said.err) == (2, True)
+    assert jam("cancel", asked[:4]).code == 3
+
+
 def test_a_question_that_is_no_longer_open_says_who_answered_what(jam: Jam, asked: str) -> None:
     jam("answer", asked, "decline", "--by", "olga")
     said = jam("answer", asked, "approve", "--by", "pete")

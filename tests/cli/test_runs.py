@@ -111,6 +111,17 @@ def test_an_id_that_exists_is_refused_or_attached_to(jam: Jam, pay: Path) -> Non
     assert again.code == 4
     assert again.json["last_seq"] == first["last_seq"]
     assert len(jam("runs", "--format", "json").lines) == 1
+    other = [INPUT.replace("Ada", "Bob") if word == INPUT else word for word in run]
+    said = jam(*other, "--if-exists", "attach")
+    assert (said.code, said.out) == (2, "")
+    assert "JAMR203" in said.err
+    assert "with another input" in said.err
+
+
+def test_an_id_that_is_empty_is_refused_and_none_is_drawn(jam: Jam, pay: Path) -> None:
+    said = jam("run", "pay.jam", "--input", INPUT, "--id", "")
+    assert (said.code, "JAMR207" in said.err) == (2, True)
+    assert jam("runs", "--format", "json").lines == []
 
 
 def test_a_detached_run_returns_at_once_and_resume_goes_on(jam: Jam, tmp_path: Path) -> None:

@@ -168,8 +168,21 @@ async def test_a_run_id_that_exists_is_refused_or_attached() -> None:
         with pytest.raises(JamError) as caught:
             await jam.start(pay(), INPUT, id="t")
         assert caught.value.code == "JAMR203"
-        run = await jam.start(pay(), {"to": "bob", "amount": "1.00 USD"}, id="t", if_exists="attach")
+        run = await jam.start(pay(), INPUT, id="t", if_exists="attach")
         assert (await run.wait()).output == {"receipt": "ann got 9.50 USD"}
+
+
+async def test_to_attach_is_refused_where_something_else_was_to_be_started() -> None:
+    other = compile_text("agent other { input to: string\n start state s { -> done }\n final done {} }")
+    async with Engine(MemoryStore(), tools={"pay": pay_ann}) as jam:
+        await (await jam.start(pay(), INPUT, id="t")).wait()
+        for program, input, said in (
+            (pay(), {**INPUT, "to": "bob", "amount": "1.00 USD"}, "with another input: `to`, `amount`"),
+            (other, {"to": "ann"}, f"of the agent `{pay().definition.main}`"),
+        ):
+            with pytest.raises(JamError) as caught:
+                await jam.start(program, input, id="t", if_exists="attach")
+            assert (caught.value.code, said in caught.value.message) == ("JAMR203", True)
 
 
 async def test_everything_that_is_missing_is_named_before_anything_starts(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ class HeadLog:
     """Appends signed heads to a file. Safe to use from several threads and processes."""
 
     def __init__(self, path: str | Path, signer: Signer) -> None:
-        """Raises JamError JAMR109 if the file cannot be written."""
+        """Raises JamError JAMR109 if the file cannot be written, or holds something else."""
         self.path = Path(path)
         self._signer = signer
         with self._opened():
@@ -91,11 +91,24 @@ class HeadLog:
             raise _unusable(self.path, error) from None
         try:
             _lock(file)
+            if not _is_ours(os.pread(file, len(_BEGINS), 0)):
+                raise JamError(
+                    "JAMR109",
+                    f"{self.path} is no file of signed heads, and nothing was written to it",
+                    "name a new file, or one that holds signed heads already",
+                )
             if new:
                 _sync_folder(self.path.parent)
             yield file
         finally:
             os.close(file)
+
+
+def _is_ours(first: bytes) -> bool:
+    """Whether a file that begins like this may be written to: it is empty, or its first line is one of ours, if only
+    the beginning of one, or the zeros that a power cut leaves of it."""
+    line = first.strip(b"\0").partition(b"\n")[0]
+    return _BEGINS.startswith(line)
 
 
 def _lock(file: int) -> None:

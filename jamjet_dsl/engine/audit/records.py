@@ -21,7 +21,7 @@ from jamjet_dsl.kernel import rules
 from jamjet_dsl.kernel.calls import Refused, chosen, decided
 from jamjet_dsl.kernel.ids import base_of, frame_of
 from jamjet_dsl.kernel.machine import apply, initial
-from jamjet_dsl.kernel.model import Event, Frame, RunState
+from jamjet_dsl.kernel.model import Event, Frame, Grant, RunState
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.values import EvalError, from_journal, to_journal
 from jamjet_dsl.ports import Store
@@ -180,7 +180,10 @@ class Trail:
             record["intent"] = self._calls[base_of(cmd)]["seq"]
         if "decision" in body:
             self._decided(record, body["decision"], frame)
-        grants = [self._state.grants[name] for name in body.get("grants", ()) if name in self._state.grants]
+        if event.kind == "intent" and record["does"] == "action" and "grants" not in body:
+            grants = self._used_up(cmd)
+        else:
+            grants = [self._state.grants[name] for name in body.get("grants", ()) if name in self._state.grants]
         if grants:
             record["approvals"] = [
                 {
@@ -192,6 +195,14 @@ class Trail:
                 }
                 for grant in grants
             ]
+
+    def _used_up(self, cmd: str) -> list[Grant]:
+        """The approvals of a call that is made again: its first attempt used them up, and it is the same frozen call.
+        A rollback resolves what an action before it left in doubt, under an id of its own."""
+        known = self._state.intents.get(cmd)
+        calls = (cmd,) if known is None else (cmd, str(known.body["cmd"]))
+        visits = {call.rpartition(".")[0] for call in calls}
+        return [g for g in self._state.grants.values() if g.used_by and g.used_by.rpartition(".")[0] in visits]
 
     def _decided(self, record: Record, decision: Mapping[str, Any], frame: Frame | None) -> None:
         """The decision with the rules' places and what the facts were."""
