@@ -118,7 +118,7 @@ def read_text(path: str) -> str | _Problem:
     except FileNotFoundError:
         return _Problem("JAMR001", "there is no such file", "check the path")
     except IsADirectoryError:
-        return _Problem("JAMR001", "it is a folder", "name a `.jam` file in it")
+        return _Problem("JAMR001", "it is a folder", "name a file in it")
     except OSError as error:
         words = "its symbolic links go in a circle" if "symbolic" in str(error) else (error.strerror or "unreadable")
         return _Problem("JAMR001", words[0].lower() + words[1:], "check the path and its permissions")

@@ -87,7 +87,10 @@ class Jam(click.Group):
 @click.command(
     cls=Jam,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="FILE:AGENT names an agent of a file; without it the first is taken. docs/language.md teaches the language.",
+    epilog="FILE:AGENT names an agent of a file; without it the first is taken. Ids may be shortened while they are"
+    " unique; where a run is changed, only those that were drawn. Exit codes: 0 done; 1 something was found, or a proof"
+    " or test failed; 2 it could not be carried out as written; 3 the run failed or was cancelled; 4 it waits or is"
+    " parked. docs/language.md teaches the language.",
 )
 @click.version_option(package_name="jamjet-dsl", prog_name="jam")
 @click.option("--db", metavar="F", help="The run database (or JAM_DB; default: jam.db next to the program).")

@@ -84,6 +84,10 @@ def _decision(decision: Record, who: str = "") -> Iterator[str]:
     yield f"{who}{decision['result']}{shadow}: {plain(decision['reason'])}"
     for rule in decision["rules"]:
         yield f"  {rule.get('place', 'rule ' + str(rule['rule']))}  {plain(rule.get('text', ''))}"
+    for used in decision.get("used", ()):
+        total = f", total {plain(used['total'])}" if used["total"] != "0" else ""
+        calls = f"{used['calls']} call{'' if used['calls'] == 1 else 's'}{total}"
+        yield f"  {used.get('place', 'rule ' + str(used['rule']))}  all runs of the principal had used {calls} before"
     for outer in decision.get("outer", ()):
         yield from _decision(outer, f"{outer['agent']}: ")
 

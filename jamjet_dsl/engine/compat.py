@@ -17,7 +17,7 @@ the state. It starts nothing and reads no store, so `jam migrate`, replay and a 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jamjet_dsl import definition as d
@@ -30,7 +30,7 @@ from jamjet_dsl.kernel.budget import used_at
 from jamjet_dsl.kernel.docket import counter_of
 from jamjet_dsl.kernel.fold import TIME_TIMER
 from jamjet_dsl.kernel.ids import action_id, timer_id
-from jamjet_dsl.kernel.model import Ask, Frame, Json, Question, RunState
+from jamjet_dsl.kernel.model import Ask, Count, Frame, Json, Question, RunState
 from jamjet_dsl.kernel.program import Plan, Program
 from jamjet_dsl.kernel.records import check_args
 from jamjet_dsl.kernel.scope import scope_of
@@ -137,8 +137,6 @@ def _changed(new: Program, state: RunState, frame: Frame, was: d.Action | None, 
 
 def _renamed(state: RunState, frame: Frame, name: str, region: str) -> RunState:
     """The state with the frame where it will be, and no question open in it."""
-    from dataclasses import replace
-
     moved = replace(frame, state=name, region=region)
     questions = {n: q for n, q in state.questions.items() if q.frame != frame.path}
     return replace(state, frames={**state.frames, frame.path: moved}, questions=questions)
@@ -146,7 +144,12 @@ def _renamed(state: RunState, frame: Frame, name: str, region: str) -> RunState:
 
 def _question(new: Program, state: RunState, frame: Frame, action: d.Ask, question: Question, found: Fit) -> None:
     """The question is asked again in thought: whom it asks, what can be said and what that grants must be the same."""
-    commands = enter_ask(new, state, frame, action)
+    # As it was when the state was entered: what was read and counted for the question then need not hold now.
+    then = replace(state, now_ms=frame.entered_ms)
+    commands = enter_ask(new, then, frame, action)
+    if commands and isinstance(commands[0], Count):
+        unused = {"cmd": commands[0].id, "used": [[share.home, share.rule, 0, "0"] for share in commands[0].shares]}
+        commands = enter_ask(new, replace(then, counted=unused), frame, action)
     asked = commands[0] if commands and isinstance(commands[0], Ask) else None
     if asked is None:
         found.against("JAM804", f"the question of `{question.state}` would not be asked now")

@@ -79,8 +79,8 @@ def fork(
 
     Raises JamError: JAMR006 (live, with mocks), JAMR201, JAMR203 (its id exists), JAMR204 (the original had ended
     there), JAMR301 (a variable, an input or a mock does not fit), JAMR410 (live, and a call that cannot be taken back
-    would be made again, unless `allow_repeat`), JAMR411 (no such event), JAMR413 (values of that state were erased), JAMR107 for a journal that does not prove
-    itself.
+    would be made again, unless `allow_repeat`), JAMR411 (no such event), JAMR413 (values of that state were
+    erased), JAMR107 for a journal that does not prove itself.
     """
     if live and mocks:
         raise JamError("JAMR006", "the calls of a live fork are made, not mocked", "leave out --mock, or --live")
@@ -131,7 +131,7 @@ def _walked(store: Store, run_id: str, at: int, name: str) -> tuple[tuple[RunSta
                 _open_at(walk, later)
             elif event.seq > at:
                 shown = event if walk.veil is None else replace(event, body=walk.veil.shown(event.body)[0])
-                # What was erased of an outcome cannot be given again: the fork comes to a call that nothing is recorded of.
+                # What was erased of an outcome cannot be given again: the fork comes to a call without a record.
                 whole = walk.veil is None or not walk.veil.erased_in(shown.body)
                 if event.kind in OUTCOMES and walk.landed is not None and whole:
                     later.bodies.append(recorded(walk.landed, shown, (run_id, name)))

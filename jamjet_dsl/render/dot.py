@@ -108,6 +108,14 @@ def _taken(overlay: Overlay | None, source: str, arrow: Arrow) -> int:
     return overlay.edges.get((source.removesuffix(JOIN), arrow.id), 0) if overlay and arrow.id else 0
 
 
+def _passed(overlay: Overlay | None, source: str, target: str, arrow: Arrow) -> bool:
+    """Whether it went along an edge. A way into or out of a branch or item has no name of its own: it was taken if
+    both its ends were."""
+    if overlay is None or arrow.id or arrow.kind != "inner":
+        return _taken(overlay, source, arrow) > 0
+    return all(end.removesuffix(JOIN) in overlay.states for end in (source, target))
+
+
 def _columns(graph: nx.MultiDiGraph, height: int) -> dict[str, int]:
     """A column number for every node: states in the order of the program, `height` at a time; what stands inside
     a frame stays with its frame, and the marks with what they lead to."""
@@ -270,9 +278,9 @@ def _edge(source: str, target: str, arrow: Arrow, overlay: Overlay | None, strai
     state = source.removesuffix(JOIN)
     taken = _taken(overlay, source, arrow)
     if overlay is not None:
-        if taken:
+        if _passed(overlay, source, target, arrow):
             colour, width = (RED if overlay.alarming else "#d69e00"), 3.0
-        elif arrow.kind != "inner":
+        else:
             colour = FAINT
     attributes = [f'color="{colour}"', f"style={style}", f"penwidth={width}", clipped]
     label = _edge_label(arrow, taken, FAINT if overlay is not None and not taken else SOFT)

@@ -243,6 +243,13 @@ def _handlers(graph: nx.MultiDiGraph, agent: d.Agent) -> None:
         graph.add_edge(BUDGET, agent.budget.exceeded, arrow=Arrow("exceeded", "exceeded", "exceeded"))
 
 
+def _args(given: Mapping[str, d.ExprJson], declared: Iterable[d.FieldDef]) -> str:
+    """Arguments in the order of the declaration. A definition that was stored has them in the order of their names."""
+    order = {field.name: n for n, field in enumerate(declared)}
+    names = sorted(given, key=lambda name: order.get(name, len(order)))
+    return ", ".join(readable.expression(given[name]) for name in names)
+
+
 def describe(
     definition: d.Definition, action: Any, agent: d.Agent | None = None
 ) -> tuple[str, tuple[str, ...], str, bool]:
@@ -256,7 +263,7 @@ def describe(
             return "", (), "", False
         case d.Call():
             args = action.args_map
-            text = f"{action.tool}({', '.join(readable.expression(a) for a in action.args.values())})"
+            text = f"{action.tool}({_args(action.args, definition.tools[action.tool].params)})"
             text = f"{action.tool} with {readable.expression(args)}" if args is not None else text
             return "call", (text, *_extras(action)), definition.tools[action.tool].effect, False
         case d.CallProposed():
@@ -282,29 +289,23 @@ def describe(
         case d.Ask():
             lines = (f"“{_short(readable.expression(action.text))}”", f"role {action.role}")
             if action.call:
-                lines += (f"for {readable.call(action.call)}",)
+                call = action.call
+                lines += (f"for {call.tool}({_args(call.args, definition.tools[call.tool].params)})",)
             elif action.proposed:
                 lines += (f"for what {action.proposed} proposes",)
             return "ask", (*lines, *_extras(action)), "", False
         case d.RunAgent():
-            return (
-                "run",
-                (f"{action.agent}({', '.join(readable.expression(a) for a in action.args.values())})",),
-                "",
-                False,
-            )
+            given = _args(action.args, definition.agents[action.agent].inputs)
+            return "run", (f"{action.agent}({given})",), "", False
         case d.Each():
             once = f", {action.at_once} at once" if action.at_once > 1 else ""
             return "each", (f"{action.item} in {readable.expression(action.source)}{once}",), "", False
         case d.Wait():
             return "wait", (_wait(action), *_extras(action)), "", False
         case d.Emit():
-            return (
-                "emit",
-                (f"{action.message}({', '.join(readable.expression(a) for a in action.args.values())})",),
-                "",
-                False,
-            )
+            said = agent.emits.get(action.message) if agent is not None else None
+            given = _args(action.args, said.fields if said is not None else ())
+            return "emit", (f"{action.message}({given})",), "", False
         case d.UndoAll():
             return "undo", ("what was done, in reverse",), "", False
         case d.Parallel():

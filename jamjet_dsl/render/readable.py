@@ -138,11 +138,6 @@ def type_text(type_: Any) -> str:
             return f"{type_.kind}{bounds}"
 
 
-def call(made: d.ToolCallDef) -> str:
-    """A call with its arguments, by name only where that says more than the value."""
-    return f"{made.tool}({', '.join(expression(v) for v in made.args.values())})"
-
-
 def limits(given: d.Limits) -> list[str]:
     """The set limits of a budget, one phrase each."""
     parts = []
@@ -192,7 +187,8 @@ def rule(given: d.Rule) -> str:
             return f"limit {_limit(given.limit)}"
         case "fact" if given.call is not None:
             within = f" within {duration(given.within_ms)}" if given.within_ms is not None else ""
-            return f"fact {given.name} = {call(given.call)}{within}"
+            args = ", ".join(f"{k} = {expression(v)}" for k, v in given.call.args.items())
+            return f"fact {given.name} = {given.call.tool}({args}){within}"
         case "redact":
             return f"redact {'.'.join(given.path or ())}"
     return given.kind

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from jamjet_dsl import Engine, Scripted, compile_text
+from jamjet_dsl import Engine, Scripted, ToolError, compile_text
 from jamjet_dsl.cli.evidence import told
 from jamjet_dsl.engine.audit.recheck import recheck
 from jamjet_dsl.engine.audit.records import RECORDS, records
+from jamjet_dsl.engine.clock import SimClock
 from jamjet_dsl.engine.fork import fork
 from jamjet_dsl.store.memory import MemoryStore
 from jamjet_dsl.store.sqlite import SqliteStore
@@ -105,6 +106,31 @@ def test_an_approval_and_the_call_it_was_given_for(trail: list[Record]) -> None:
         used = record["facts"]["most"]
         assert used == {"args": {"n": 3}, "at_ms": fact["at_ms"], "result": 100, "seq": fact["seq"]}
     assert [rule["text"] for rule in paid["decision"]["rules"]] == ["require approval review before pay"]
+
+
+async def test_a_call_that_is_made_again_names_the_approval_that_its_first_attempt_used_up() -> None:
+    tried: list[int] = []
+
+    def pay(n: int) -> str:
+        tried.append(n)
+        if len(tried) < 3:
+            raise ToolError("Unavailable")
+        return "paid"
+
+    text = PROGRAM.replace('key run.id + "/pay" }', 'key run.id + "/pay"  retry Unavailable 2 times }')
+    clock = SimClock(1_000)
+    async with Engine(MemoryStore(), tools=[pay, *(t for t in tools() if t.__name__ != "pay")], clock=clock) as jam:
+        run = await jam.start(compile_text(text), {"n": 3}, id="one", principal="ann")
+        await run.wait()
+        await jam.answer("one", "approve", by={"id": "bob", "roles": ["boss"]})
+        await run.wait()
+        found = [
+            r for r in records(jam.store, "one") if r.get("tool") == "pay" and "cmd" in r and r["record"] != "question"
+        ]
+    assert tried == [3, 3, 3]
+    assert [r["event"] for r in found] == ["intent", "failed", "intent", "failed", "intent", "succeeded"]
+    assert [[grant["by"] for grant in r["approvals"]] for r in found] == [[[{"by": "bob", "roles": ["boss"]}]]] * 6
+    assert all("approved by bob (boss)" in "\n".join(told(r)) for r in found)
 
 
 def test_what_people_read_says_who_and_why(trail: list[Record]) -> None:

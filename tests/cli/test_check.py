@@ -165,7 +165,7 @@ def test_explain_of_no_code_is_a_usage_error_with_the_nearest(jam: Jam) -> None:
 
 
 def test_every_command_has_help_and_a_misspelt_one_its_nearest(jam: Jam) -> None:
-    listed = jam("--help").out.partition("Commands:")[2]
+    listed = jam("--help").out.partition("Commands:")[2].partition("\n\n")[0]
     assert sorted(re.findall(r"^  (\w+) ", listed, re.M)) == sorted(COMMANDS)
     for name in COMMANDS:
         said = jam(name, "--help")

@@ -48,8 +48,8 @@ def test_an_answer_names_the_question_even_shortened_and_without_driving_on(
 @pytest.mark.parametrize(
     "command",
     [
-        "answer loan-1 approve", "cancel loan-1", "cancel loan-1 --now", "send loan-1 go", "resume loan-1", "retry loan-1",
-        "settle loan-1 --did-not-happen --by a --note b", "erase loan-1", "migrate loan-1 --to pay.jam",
+        "answer loan-1 approve", "cancel loan-1", "cancel loan-1 --now", "send loan-1 go", "resume loan-1",
+        "retry loan-1", "settle loan-1 --did-not-happen --by a --note b", "erase loan-1", "migrate loan-1 --to pay.jam",
     ],
 )  # fmt: skip
 def test_the_beginning_of_an_id_that_somebody_chose_changes_nothing(
@@ -72,9 +72,7 @@ def test_a_name_that_is_empty_names_nothing(jam: Jam, asked: str, command: tuple
     assert re.search(r"there is no (question or )?run ''", said.err), said.err
 
 
-def test_a_drawn_id_is_not_shortened_to_less_than_four_characters_where_a_run_is_changed(
-    jam: Jam, pay: Path
-) -> None:
+def test_a_drawn_id_is_not_shortened_to_less_than_four_characters_where_a_run_is_changed(jam: Jam, pay: Path) -> None:
     asked = jam("run", "pay.jam", "--input", INPUT, "--format", "json").json["run_id"]
     said = jam("cancel", asked[:3])
     assert (said.code, "give 4 characters or more" in said.err) == (2, True)

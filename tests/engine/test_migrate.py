@@ -257,6 +257,42 @@ async def test_a_pending_question_must_still_be_the_same(trip: Trip) -> None:
     assert (await trip.finish()).status == "completed"
 
 
+ASKING = """
+tool book(n: int) -> string { effect irreversible  key run.id + "/book" }
+tool check_it(n: int) -> int { effect reads }
+agent trip version 1 {
+  input n: int
+  budget { steps 20  time 30d  exceeded -> over }
+  policy {
+    fact known = check_it(n = args.n) within 10m
+    allow book when args.n == known
+    require approval deciding before book
+    limit book 1 call per principal
+  }
+  on error any -> over
+  on denied -> over
+  start state deciding {
+    ask role "boss" to book(n) "Book {n}?" options approve, no remind every 1h timeout 5d as a
+    on approve -> booking  on no -> over  on timeout -> over }
+  state booking { call approved book  on in_doubt -> over  -> done }
+  final done { }
+  failed over { }
+}
+"""
+
+
+async def test_a_pending_question_for_a_call_that_all_runs_count_and_that_a_fact_was_read_for(trip: Trip) -> None:
+    two = ASKING.replace("version 1", "version 2")
+    await trip.at("deciding", compile_text(ASKING))
+    trip.clock.now += 3_700_000
+    async with engine(trip.store, trip.clock) as jam:
+        await (await jam.resume("t")).wait()
+    assert trip.codes(version(("limit book 1 call", "limit book 2 calls"), text=two)) == ["JAM804"], "other rules"
+    assert trip.codes(version(("to book(n)", "to book(n + 0)"), ("args.n == known", "args.n > known"), text=two))
+    assert trip.move(version(("Book {n}?", "Really {n}?"), text=two)).moved
+    assert replay(trip.store, "t").proven
+
+
 async def test_timers_hold(trip: Trip) -> None:
     await trip.at("pause")
     trip.clock.now += 86_400_000
