@@ -20,6 +20,7 @@ from jamjet_dsl.analysis.checks.graph import check_graph
 from jamjet_dsl.analysis.checks.guards import check_guards
 from jamjet_dsl.analysis.checks.handlers import check_handlers
 from jamjet_dsl.analysis.checks.liveness import check_dead_assignments
+from jamjet_dsl.analysis.checks.mocks import check_mocks
 from jamjet_dsl.analysis.checks.policy import check_policy
 from jamjet_dsl.analysis.checks.properties import check_properties
 from jamjet_dsl.analysis.checks.secrets import check_secrets
@@ -29,7 +30,13 @@ from jamjet_dsl.diagnostics.model import Diagnostic
 AgentCheck: TypeAlias = Callable[[AgentInfo, Analysis], Iterable[Diagnostic]]
 ProgramCheck: TypeAlias = Callable[[Analysis], Iterable[Diagnostic]]
 
-PROGRAM_CHECKS: tuple[ProgramCheck, ...] = (check_retries, check_dead_assignments, check_secrets, check_expected)
+PROGRAM_CHECKS: tuple[ProgramCheck, ...] = (
+    check_retries,
+    check_dead_assignments,
+    check_secrets,
+    check_expected,
+    check_mocks,
+)
 
 AGENT_CHECKS: tuple[AgentCheck, ...] = (
     check_graph,
