@@ -15,59 +15,55 @@ from jamjet_dsl.cli.words import plain
 from jamjet_dsl.diagnostics.errors import JamError
 
 if TYPE_CHECKING:
+    from jamjet_dsl.cli.tested import TestedFile
     from jamjet_dsl.definition import Compiled
     from jamjet_dsl.engine.coverage import Coverage
-    from jamjet_dsl.engine.testing import TestResult
 
 
-class Program(NamedTuple):
-    """An agent whose tests ran: the file as it was named, its program, and the results."""
+class Row(NamedTuple):
+    """An agent and its coverage."""
 
-    path: str
+    file: TestedFile
     compiled: Compiled
-    results: tuple[TestResult, ...]
-
-    @property
-    def folder(self) -> str:
-        """What stands before the names of files that are relative to the program."""
-        folder = os.path.dirname(self.path)
-        return f"{folder}/" if folder else ""
+    coverage: Coverage
 
 
 class Table(NamedTuple):
-    """The coverage of each agent, with the file it is of."""
+    """The coverage of every agent of the files."""
 
-    rows: tuple[tuple[Program, Coverage], ...]
+    rows: tuple[Row, ...]
 
     @property
     def total(self) -> float:
         """How much of all states and edges was passed, in percent."""
         from jamjet_dsl.engine.coverage import percent
 
-        counted = [pair for _, c in self.rows for pair in (c.states, c.edges)]
+        counted = [pair for row in self.rows for pair in (row.coverage.states, row.coverage.edges)]
         return percent(sum(hits for hits, _ in counted), sum(all_ for _, all_ in counted))
 
 
-def covered(programs: Sequence[Program]) -> Table:
+def covered(files: Sequence[TestedFile]) -> Table:
     """The coverage of the agents by all tests together: a test of an agent passes those that it runs too."""
     from jamjet_dsl.engine.coverage import Coverage
 
-    rows = tuple((p, Coverage(p.compiled)) for p in programs)
-    for program, coverage in rows:
-        agent = program.compiled.definition.main
-        wanted = _declared(program, agent)
-        for other in programs:
-            name = next((n for n in other.compiled.definition.agents if _declared(other, n) == wanted), None)
-            if name is not None:
-                for result in other.results:
+    rows = tuple(Row(file, compiled, Coverage(compiled)) for file in files for compiled in file.agents)
+    # The same agent may be in several programs, under another name where two files declare one.
+    names: dict[tuple[str, str], list[tuple[TestedFile, Compiled, str]]] = {}
+    for file, compiled, _ in rows:
+        for name in compiled.definition.agents:
+            names.setdefault(_declared(file, compiled, name), []).append((file, compiled, name))
+    for file, compiled, coverage in rows:
+        for other, program, name in names[_declared(file, compiled, compiled.definition.main)]:
+            for result in other.results:
+                if result.agent == program.definition.main:
                     coverage.add(result.through, name)
     return Table(rows)
 
 
-def _declared(program: Program, agent: str) -> tuple[str, str]:
+def _declared(file: TestedFile, compiled: Compiled, agent: str) -> tuple[str, str]:
     """What makes two agents of two programs the same: the file that declares it, and its written name."""
-    span = program.compiled.spans.get(agent)
-    return os.path.abspath(program.folder + (span.file if span is not None else "")), agent.partition("@")[0]
+    span = compiled.spans.get(agent)
+    return os.path.abspath(file.folder + (span.file if span is not None else "")), agent.partition("@")[0]
 
 
 def table_text(table: Table) -> str:
@@ -75,7 +71,10 @@ def table_text(table: Table) -> str:
     from jamjet_dsl.diagnostics.render import render
 
     cells = [("coverage", "states", "", "edges", "")]
-    cells += [(plain(c.agent.name), *_cells(*c.states), *_cells(*c.edges)) for _, c in table.rows]
+    several = len({row.file.path for row in table.rows}) > 1
+    for file, _, c in table.rows:
+        name = f"{file.path}:{c.agent.name}" if several else c.agent.name
+        cells.append((plain(name), *_cells(*c.states), *_cells(*c.edges)))
     widths = [max(len(row[n]) for row in cells) for n in range(5)]
     lines = []
     for n, row in enumerate(cells):
@@ -83,7 +82,7 @@ def table_text(table: Table) -> str:
         line = "  ".join(padded).rstrip()
         lines.append(click.style(line, bold=True) if n == 0 else line)
     lines.append(f"{table.total:.1f} % of all states and edges")
-    found = [finding for p, c in table.rows for finding in c.findings(p.folder)]
+    found = [finding for file, _, c in table.rows for finding in c.findings(file.folder)]
     return "\n".join(lines) + "\n" + render(found, "concise", color=colour(sys.stdout)).rstrip("\n")
 
 
@@ -98,15 +97,15 @@ def table_json(table: Table) -> dict[str, Any]:
     from jamjet_dsl.diagnostics.json_ import diagnostic_json
 
     agents = []
-    for program, coverage in table.rows:
+    for file, _, coverage in table.rows:
         (states, of_states), (edges, of_edges) = coverage.states, coverage.edges
         agents.append(
             {
-                "file": program.path,
+                "file": file.path,
                 "agent": coverage.agent.name,
                 "states": {"covered": states, "all": of_states},
                 "edges": {"covered": edges, "all": of_edges},
-                "not_covered": [diagnostic_json(finding) for finding in coverage.findings(program.folder)],
+                "not_covered": [diagnostic_json(finding) for finding in coverage.findings(file.folder)],
             }
         )
     return {"percent": round(table.total, 2), "agents": agents}
@@ -122,17 +121,17 @@ def draw(table: Table, target: str) -> None:
 
     if target == "-" and len(table.rows) > 1:
         raise JamError("JAMR006", f"{len(table.rows)} diagrams do not fit one output", "name one as FILE:AGENT")
-    for (program, coverage), name in zip(table.rows, _targets(table.rows, target), strict=True):
-        write_picture(program.compiled, name, coverage.overlay())
+    for row, name in zip(table.rows, _targets(table.rows, target), strict=True):
+        write_picture(row.compiled, name, row.coverage.overlay())
 
 
-def _targets(rows: Sequence[tuple[Program, Coverage]], target: str) -> Iterable[str]:
+def _targets(rows: Sequence[Row], target: str) -> Iterable[str]:
     """Where each diagram goes. Agents of one name are told apart by their files, and else by a number."""
     if len(rows) <= 1:
         return [target] * len(rows)
     stem, ending = os.path.splitext(target)
-    names = [c.agent.name for _, c in rows]
-    files = [os.path.splitext(os.path.basename(p.path))[0] for p, _ in rows]
+    names = [row.coverage.agent.name for row in rows]
+    files = [os.path.splitext(os.path.basename(row.file.path))[0] for row in rows]
     found: list[str] = []
     for file, name in zip(files, names, strict=True):
         wanted = f"{stem}.{name}" if names.count(name) == 1 else f"{stem}.{file}.{name}"
