@@ -382,3 +382,15 @@ def lower_for_drawing(result: CheckResult, agent: str | None = None) -> Compiled
     from jamjet_dsl.analysis.lower import lower
 
     return lower(result.analysis, _chosen(result, name, agent))
+
+
+def agents_with_tests(result: CheckResult) -> list[Compiled]:
+    """The agents that a file declares, and those of other files that tests of it are for, each with the tests of it
+    that stand in this file. The program has no errors."""
+    from jamjet_dsl.analysis.lower import lower
+
+    analysis = result.analysis
+    main = analysis.files[0].program
+    meant = [analysis.symbols.get(test.agent) for test in ast.clauses(main.items, ast.TestDecl)]
+    imported = {symbol.node for symbol in meant if symbol is not None}
+    return [lower(analysis, info) for info in analysis.agents if info.file is main or info.decl in imported]

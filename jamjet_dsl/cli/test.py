@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("-j", "--jobs", metavar="N", default=1, type=click.IntRange(1, 256), help="Run N tests at once.")
 @click.option("--junit", "junit_file", metavar="F", help="Write the results as JUnit XML too, for CI.")
 @click.option("--coverage", is_flag=True, help="Say which states and edges no test passes.")
-@click.option("-o", "output", metavar="F", help="Draw them: a .svg, .png, .pdf, .dot, .mmd or .html file.")
+@click.option("-o", "output", metavar="F", help="Draw them (.svg, .png, .pdf, .dot, .mmd, .html).")
 @click.option(
     "--min-coverage",
     "least",
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     type=click.FloatRange(0, 100),
     help="Exit 1 if less than P percent of all states and edges are passed.",
 )
+@click.option("--generate", "makes", is_flag=True, help="Write tests that pass all that can be passed (-o: a file).")
+@click.option("--seed", metavar="N", type=click.IntRange(0), help="With --generate: another seed, other tests.")
+@click.option("--trials", metavar="N", type=click.IntRange(1), help="With --generate: how many runs to try at most.")
 @format_option("human", "json")
 @debug_option
 def test_command(
@@ -41,12 +44,24 @@ def test_command(
     coverage: bool,
     output: str | None,
     least: float | None,
+    makes: bool,
+    seed: int | None,
+    trials: int | None,
     form: str,
 ) -> int:
     """Run the tests in programs. Nothing outside is called: tools, models and people are mocked, time is simulated."""
     if least is not None and not 0 <= least <= 100:  # `nan` is in every range
         raise click.BadParameter(f"{least} is no percentage", param_hint="--min-coverage")
     tested = [TestedFile(name, name) for name in program_files(files)]
+    if makes:
+        if match is not None or jobs > 1 or junit_file is not None or coverage or least is not None:
+            raise click.UsageError("--generate writes tests and goes with -o, --seed, --trials and --format only")
+        from jamjet_dsl.cli.generate import generate
+        from jamjet_dsl.engine.generate.made import TRIALS
+
+        return generate(tested, output, seed or 0, trials or TRIALS, form)
+    if seed is not None or trials is not None:
+        raise click.UsageError("--seed and --trials go with --generate")
     results, code = _run(tested, match, jobs, form)
     failed = sum(not r.passed for r in results)
     said: dict[str, Any] = {

@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class TestedFile:
-    """A file as it was named: its agents, the tests of all of them as they ran, or why it has none."""
+    """A file as it was named: its agents, the tests of all of them as they ran, or why it has none.
+    `source` is its text."""
 
     name: str
     path: str
     agents: list[Compiled] = field(default_factory=list)
     ran: list[Ran] = field(default_factory=list)
     refused: JamError | None = None
+    source: str = ""
 
     @property
     def folder(self) -> str:
@@ -47,6 +49,7 @@ class TestedFile:
         try:
             self.path, agent = split_agent(self.name)
             checked = _checked(self.path)
+            self.source = checked.analysis.files[0].program.source.text
             self.agents = agents_of(checked, self.path, agent)
         except JamError as error:
             self.refused = error
@@ -59,16 +62,23 @@ def _checked(path: str) -> CheckResult:
 
 
 def agents_of(checked: CheckResult, path: str, agent: str | None = None) -> list[Compiled]:
-    """All agents that a file declares, or one.
+    """All agents that a file declares or has tests of, or one.
 
     Raises ProgramRefused (JAMR004) for a program with errors, JAMR005 for an agent that is not there.
     """
-    from jamjet_dsl.compiler import ProgramRefused, lower_for_drawing
+    from jamjet_dsl.compiler import ProgramRefused, agents_with_tests
 
     if checked.has_errors:
         raise ProgramRefused(path, checked.diagnostics)
-    names = [agent] if agent is not None else [a.name for a in checked.analysis.main_agents()]
-    return [lower_for_drawing(checked, name) for name in names]
+    found = agents_with_tests(checked)
+    if agent is None:
+        return found
+    chosen = [compiled for compiled in found if compiled.definition.main == agent]
+    if not chosen:
+        known = ", ".join(f"`{compiled.definition.main}`" for compiled in found)
+        help = f"its agents are {known}" if known else "it declares none"
+        raise JamError("JAMR005", f"{path} has no agent `{agent}`", help)
+    return chosen
 
 
 def run_files(files: Sequence[TestedFile], match: str | None, jobs: int) -> Iterator[tuple[TestedFile, Ran]]:

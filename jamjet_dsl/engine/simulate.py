@@ -68,14 +68,17 @@ class Simulation(Virtual):
     _silent: set[str] = field(default_factory=set)
     _people: int = 0
 
-    def run(self, input: Mapping[str, Any], principal: Mapping[str, Any] | None = None) -> RunState:
-        """Run until it ends or is parked. Raises Stuck for what no mock answers, JamError JAMR301 for the input."""
+    def run(
+        self, input: Mapping[str, Any], principal: Mapping[str, Any] | None = None, most: int = MAX_TRANSITIONS
+    ) -> RunState:
+        """Run until it ends or is parked. Raises Stuck for what no mock answers and after `most` transitions, JamError
+        JAMR301 for the input."""
         step = self._happen(inputs.started(self.program, input, principal or {}, "test"))
-        for _ in range(MAX_TRANSITIONS):
+        for _ in range(most):
             if step.ended or self.state.parked is not None:
                 return self.state
             step = self._next(step)
-        raise Stuck(f"the run did not end within {MAX_TRANSITIONS:,} transitions")
+        raise Stuck(f"the run did not end within {most:,} transitions")
 
     def _happen(self, *events: tuple[str, dict[str, Any]]) -> Transition:
         step = self.happen(*events)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from jamjet_dsl.engine.simulate import Answered, Raised, Returned, Simulation, S
 from jamjet_dsl.engine.veil import Veil
 from jamjet_dsl.kernel.machine import initial
 from jamjet_dsl.kernel.model import Call, Frame, Question, Think
-from jamjet_dsl.kernel.program import Program
+from jamjet_dsl.kernel.program import PLAIN, Program
 from jamjet_dsl.kernel.scope import Scope, names_only, scope_of
 from jamjet_dsl.kernel.values import EvalError, to_public
 
@@ -83,7 +83,7 @@ def run_test(compiled: d.Compiled, test: d.TestDef) -> TestResult:
     """Run one test."""
     fns = {**compiled.definition.fns, **compiled.test_fns}
     definition = compiled.definition.model_copy(update={"main": test.agent, "fns": fns})
-    program = Program.of(_with_stubs(definition, {mock.target for mock in test.mocks}))
+    program = Program.of(with_stubs(definition, {mock.target for mock in test.mocks}))
     mocks = _Mocks(program, test)
     simulation = Simulation(program, mocks=mocks)
     failures: list[Failure] = []
@@ -119,16 +119,17 @@ def _masked(program: Program, simulation: Simulation, result: TestResult) -> Tes
     return replace(result, failures=failures, output=told(result.output))
 
 
-def _with_stubs(definition: d.Definition, mocked: set[str]) -> d.Definition:
+def with_stubs(definition: d.Definition, mocked: Collection[str]) -> d.Definition:
     """The definition with a question to a model in place of each `run` that the test mocks: it gives or raises what the
     mock says, and nothing of the child happens."""
 
-    def region(body: d.Region) -> d.Region:
-        return body.model_copy(update={"states": tuple(state(s) for s in body.states)})
+    def region(body: d.Region, around: str) -> d.Region:
+        return body.model_copy(update={"states": tuple(state(s, around) for s in body.states)})
 
-    def state(item: d.State | d.Final) -> d.State | d.Final:
+    def state(item: d.State | d.Final, around: str) -> d.State | d.Final:
         action = item.action if isinstance(item, d.State) else None
-        if isinstance(action, d.RunAgent) and item.name in mocked:
+        name = around if item.name == PLAIN and around else item.name  # as a test calls it
+        if isinstance(action, d.RunAgent) and name in mocked:
             outputs = definition.agents[action.agent].outputs
             stub = d.Think(
                 prompt=["text"],
@@ -140,14 +141,15 @@ def _with_stubs(definition: d.Definition, mocked: set[str]) -> d.Definition:
             )
             return item.model_copy(update={"action": stub})
         if isinstance(action, d.Each):
-            return item.model_copy(update={"action": action.model_copy(update={"body": region(action.body)})})
+            body = region(action.body, name)
+            return item.model_copy(update={"action": action.model_copy(update={"body": body})})
         if isinstance(action, d.Parallel):
-            branches = tuple(b.model_copy(update={"body": region(b.body)}) for b in action.branches)
+            branches = tuple(b.model_copy(update={"body": region(b.body, b.name)}) for b in action.branches)
             return item.model_copy(update={"action": action.model_copy(update={"branches": branches})})
         return item
 
     agent = definition.agent
-    agents = {**definition.agents, agent.name: agent.model_copy(update={"body": region(agent.body)})}
+    agents = {**definition.agents, agent.name: agent.model_copy(update={"body": region(agent.body, "")})}
     return definition.model_copy(update={"agents": agents})
 
 
