@@ -29,9 +29,13 @@ _JUDGEMENTS = frozenset(
         "JAM505",
         "JAM601",
         "JAM602",
+        "JAM604",
         "JAM608",
         "JAM612",
+        "JAM615",
         "JAM617",
+        "JAM701",
+        "JAM702",
         "JAM905",
     }
 )

@@ -9,7 +9,7 @@ from jamjet_dsl.analysis.checks.cover import Cover, first_match, satisfiable
 from jamjet_dsl.analysis.checks.intervals import Dim, disjoint
 from jamjet_dsl.analysis.checks.paths import source_text
 from jamjet_dsl.analysis.checks.raising import check_raising
-from jamjet_dsl.analysis.model import AgentInfo, Analysis, FlowState
+from jamjet_dsl.analysis.model import AgentInfo, Analysis, FlowEdge, FlowState
 from jamjet_dsl.diagnostics.model import Diagnostic, Label
 from jamjet_dsl.syntax import ast
 
@@ -66,6 +66,34 @@ def _check_state(state: FlowState, edges: list[ast.Edge], analysis: Analysis) ->
     closed = any(not isinstance(edge.trigger, ast.When) for edge in edges)
     if not closed and not falls_through(state) and (cover.gap is not None or not cover.complete):
         yield _gap(state, edges, cover)
+
+
+class Possible:
+    """Whether an edge can be taken, as far as the guards of its state say: not if no value satisfies its guard, nor if
+    earlier ones always win. Each state is reasoned about once, when it is first asked for."""
+
+    def __init__(self, analysis: Analysis) -> None:
+        self.analysis = analysis
+        self._dead: dict[FlowState, frozenset[ast.Edge]] = {}
+
+    def __call__(self, edge: FlowEdge) -> bool:
+        written = edge.edge
+        if written is None:
+            return True
+        dead = self._dead.get(edge.source)
+        if dead is None:
+            dead = self._dead[edge.source] = self._never_taken(edge.source)
+        return written not in dead
+
+    def _never_taken(self, state: FlowState) -> frozenset[ast.Edge]:
+        edges = guarded_edges(state)
+        if not any(isinstance(e.trigger, ast.When) for e in edges) or not _well_typed(edges, self.analysis):
+            return frozenset()
+        space = Space(self.analysis)
+        formulas = [edge_formula(edge, space) for edge in edges]
+        space.seal()
+        cover = first_match(formulas, space)
+        return frozenset(e for at, e in enumerate(edges) if cover.complete and at not in cover.reached)
 
 
 def falls_through(state: FlowState) -> bool:
