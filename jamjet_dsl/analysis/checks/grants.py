@@ -1,8 +1,8 @@
 """A granted call finds its grant on every path (JAM604): one was given, and no call before has used it up.
 
 The search runs over states with the number of grants that are left there. An edge of an ask that approves adds
-one, a `call approved` takes one on every way out of it but a denial. The items of an `each` and the branches of a
-`parallel` come one after the other here, in any order: they share what was granted outside.
+one, a `call approved` takes one on every way out of it but a denial. The items of an `each` come one after the other
+here, and each branch of a `parallel` also after all the others: they share what was granted outside.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from jamjet_dsl.analysis.checks.callsites import CallSites, Site, approving_edges
-from jamjet_dsl.analysis.checks.paths import edge_text, region_text
-from jamjet_dsl.analysis.model import FlowEdge, FlowState
+from jamjet_dsl.analysis.checks.paths import edge_text, enclosing, region_text
+from jamjet_dsl.analysis.model import FlowEdge, FlowRegion, FlowState
 from jamjet_dsl.diagnostics.model import Diagnostic, Label, PathStep
 from jamjet_dsl.source import Span
 from jamjet_dsl.syntax import ast
@@ -93,9 +93,13 @@ def _following(
     at: _Stop, granting: Collection[FlowEdge], sharing: Collection[FlowState], calls: CallSites
 ) -> Iterator[tuple[PathStep, _Stop]]:
     state = at.state
-    for body in state.bodies:
-        if body.start is not None:
-            yield PathStep(state.path, state.span, region_text(body)), _Stop(body.start, at.left)
+    each = isinstance(state.action, ast.EachAction)
+    for body in state.bodies if each or not at.inside else ():
+        step = PathStep(state.path, state.span, region_text(body))
+        beside = sum(_uses(other, sharing) for other in state.bodies if other is not body)
+        for left in {at.left, max(at.left - beside, 0)}:
+            if body.start is not None:
+                yield step, _Stop(body.start, left)
     for edge in state.out:
         if edge.target is not None and edge.origin != "exceeded" and calls.possible(edge):
             left = _after(at.left, edge, granting, sharing)
@@ -105,6 +109,11 @@ def _following(
         ends = [edge for edge in state.out if edge.target is None]
         for left in {_after(at.left, edge, granting, sharing) for edge in ends} or {_at_end(at, sharing)}:
             yield PathStep(state.path, state.span, "ends"), _Stop(owner, left, inside=True)
+
+
+def _uses(body: FlowRegion, sharing: Collection[FlowState]) -> int:
+    """How many grants a branch may use up, counted by the states that use one."""
+    return sum(1 for state in sharing if any(stop.region is body for stop in enclosing(state)))
 
 
 def _after(left: int, edge: FlowEdge, granting: Collection[FlowEdge], sharing: Collection[FlowState]) -> int:
@@ -127,9 +136,15 @@ def _path(
     at = end
     while (before := came[at]) is not None:
         stop, step = before
-        if used is None and stop.state in sharing and at.left < stop.left:
-            used = stop.state
+        if used is None and at.left < stop.left:
+            used = stop.state if stop.state in sharing else _beside(stop.state, at.state, sharing)
         steps.append(step)
         at = stop
     steps.reverse()
     return tuple(steps), used
+
+
+def _beside(owner: FlowState, start: FlowState, sharing: Collection[FlowState]) -> FlowState | None:
+    """A state of another branch of a `parallel` that uses a grant."""
+    others = [body for body in owner.bodies if body is not start.region]
+    return next((s for s in sharing if any(stop.region in others for stop in enclosing(s))), None)

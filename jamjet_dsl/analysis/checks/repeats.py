@@ -36,7 +36,9 @@ def check_repeats(calls: CallSites, rules: Rules) -> Iterator[Diagnostic]:
                 yield from _retry(retry, site.tool)
     for tool, sites in tools.items():
         about = rules.of(tool)
-        if not _counted(about) and not at_most(calls, tool, 1):
+        if needs_approval(tool, about):  # any other call of it is denied
+            sites = [site for site in sites if site.how == "approved"]
+        if sites and not _counted(about) and not at_most(calls, tool, 1):
             if ast.clause(tool.clauses, ast.KeyClause) is None:
                 yield from _again(sites, about, calls)
             elif not _limited_to_one(about, calls.analysis):
@@ -103,7 +105,7 @@ def _limited_to_one(about: ToolRules, analysis: Analysis) -> bool:
 
 def _again(sites: list[Site], about: ToolRules, calls: CallSites) -> Iterator[Diagnostic]:
     """A tool without a key that is called again, with nothing that asks for it each time: no approval, no limit."""
-    if about.limits or needs_approval(sites[0].tool, about):
+    if about.limits:
         return
     for first, second, path in _pairs(sites, [s for s in sites if s.how != "approved"], calls):
         yield _repeated(first, second, path, calls.agent.name)

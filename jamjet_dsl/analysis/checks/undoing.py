@@ -32,7 +32,7 @@ def check_rollbacks(calls: CallSites) -> Iterator[Diagnostic]:
             tried += 1
             if site.state is None or tried > _MOST_PATHS:
                 break
-            path = path_between(site.state, rollback, _may_have_happened, calls.possible)
+            path = path_between(site.state, rollback, _succeeded, calls.possible)
             if path is not None:
                 told.add(site.tool)
                 yield Diagnostic(
@@ -63,8 +63,9 @@ def _stays(site: Site) -> bool:
     return effect_of(site.tool) != "reads" and ast.clause(site.tool.clauses, ast.UndoClause) is None
 
 
-def _may_have_happened(edge: FlowEdge) -> bool:
-    return after_success(edge.trigger) or isinstance(edge.trigger, ast.OnInDoubt)
+def _succeeded(edge: FlowEdge) -> bool:
+    """A call in doubt is not followed: a rollback finds out first what became of it."""
+    return after_success(edge.trigger)
 
 
 def _undos(analysis: Analysis) -> Iterator[Node]:
