@@ -1,7 +1,7 @@
 """Limits of a policy that no run can keep to its end: the least calls on a path are more than the limit (JAM615).
 
-A path counts here if it ends in a final that is not `failed` and takes no `on denied`. A call counts where it
-certainly began: where its state is left after its success, and not in branches, items or child agents.
+A path counts here if it ends in a final that is not `failed`. A call counts where it certainly began: where its state
+is left after its success, and not in branches, items or child agents. So one that is denied does not count.
 """
 
 from __future__ import annotations
@@ -77,13 +77,11 @@ class _Least:
             for edge in state.out:
                 after = count + (made if after_success(edge.trigger) else 0)
                 target = edge.target
-                if target is None or not self._counts(edge) or after >= best.get(target, after + 1):
+                if target is None or edge.origin == "exceeded" or after >= best.get(target, after + 1):
+                    continue
+                if not self.calls.possible(edge):
                     continue
                 best[target] = after
                 tick += 1
                 heappush(queue, (after, tick, target, (*edges, edge)))
         return None
-
-    def _counts(self, edge: FlowEdge) -> bool:
-        denied = isinstance(edge.trigger, ast.OnDenied) and edge.source in self.certain
-        return edge.origin != "exceeded" and not denied and self.calls.possible(edge)

@@ -258,8 +258,7 @@ def _same_key(sites: list[Site], calls: CallSites) -> Iterator[Diagnostic]:
 
 
 def _names(key: ast.Expr, analysis: Analysis) -> tuple[bool, frozenset[str], bool]:
-    """Of a key: whether it reads `run`, the parameters that it reads, and whether it reads anything else that may
-    change (all of `args`, the time)."""
+    """Of a key: whether it reads `run`, the parameters that it reads, and whether it reads all of `args`."""
     of_run, changing = False, False
     params: set[str] = set()
     todo: list[Node] = [key]
@@ -273,7 +272,7 @@ def _names(key: ast.Expr, analysis: Analysis) -> tuple[bool, frozenset[str], boo
                 symbol = analysis.symbols.get(ident)
                 if symbol is None or symbol.kind not in ("const", "enum", "member", "fn"):
                     params.add(name)
-                    changing = changing or name in ("args", "now")
+                    changing = changing or name == "args"
             case node:
                 todo.extend(children(node))
     return of_run, frozenset(params), changing
