@@ -215,6 +215,7 @@ class Analysis:
 
     __slots__ = (
         "agents",
+        "dead_edges",
         "diagnostics",
         "enums",
         "files",
@@ -246,6 +247,8 @@ class Analysis:
         """StateDecl, ParallelDecl, FinalDecl, Branch, EachAction -> its place in the graph."""
         self.roles: dict[str, int] | None = None
         """How many people have which role, where a list of them stands beside the program."""
+        self.dead_edges: dict[FlowState, frozenset[Node]] = {}
+        """State -> its edges that guards never let through, once somebody has reasoned about it."""
         self.guard_work: int | None = None
         """How many tests reasoning about guards may still make, once it has begun; see `checks.cover`."""
         self.diagnostics: list[Diagnostic] = [] if diagnostics is None else diagnostics

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from jamjet_dsl.analysis.checks.callsites import CallSites, Site, approving_edges
 from jamjet_dsl.analysis.checks.paths import edge_text, enclosing, region_text
@@ -68,47 +68,49 @@ def _check(state: FlowState, site: Site, sharing: dict[FlowState, Site], calls: 
     yield Diagnostic("JAM604", message, site.span, labels, why, help, path, calls.agent.name)
 
 
+_Way: TypeAlias = FlowEdge | FlowRegion | None
+"""How a stop is left: by an edge, into a branch or an item, or (None) at the end of one."""
+
+
 def _search(
     goal: FlowState, granting: Collection[FlowEdge], sharing: Collection[FlowState], calls: CallSites
-) -> dict[_Stop, tuple[_Stop, PathStep] | None]:
+) -> dict[_Stop, tuple[_Stop, _Way] | None]:
     """Each stop that can be reached, with the one before it and how it was left, until `goal` is without a grant."""
     region = calls.agent.flow
     if region is None or region.start is None:
         return {}
     begin = _Stop(region.start, 0)
-    came: dict[_Stop, tuple[_Stop, PathStep] | None] = {begin: None}
+    came: dict[_Stop, tuple[_Stop, _Way] | None] = {begin: None}
     todo = deque((begin,))
     while todo:
         at = todo.popleft()
         if at.state is goal and at.left == 0:
             break
-        for step, following in _following(at, granting, sharing, calls):
+        for way, following in _following(at, granting, sharing, calls):
             if following not in came:
-                came[following] = (at, step)
+                came[following] = (at, way)
                 todo.append(following)
     return came
 
 
 def _following(
     at: _Stop, granting: Collection[FlowEdge], sharing: Collection[FlowState], calls: CallSites
-) -> Iterator[tuple[PathStep, _Stop]]:
+) -> Iterator[tuple[_Way, _Stop]]:
     state = at.state
     each = isinstance(state.action, ast.EachAction)
     for body in state.bodies if each or not at.inside else ():
-        step = PathStep(state.path, state.span, region_text(body))
         beside = sum(_uses(other, sharing) for other in state.bodies if other is not body)
         for left in {at.left, max(at.left - beside, 0)}:
             if body.start is not None:
-                yield step, _Stop(body.start, left)
+                yield body, _Stop(body.start, left)
     for edge in state.out:
         if edge.target is not None and edge.origin != "exceeded" and calls.possible(edge):
-            left = _after(at.left, edge, granting, sharing)
-            yield PathStep(state.path, state.span, edge_text(edge), edge.id), _Stop(edge.target, left)
+            yield edge, _Stop(edge.target, _after(at.left, edge, granting, sharing))
     owner = state.region.owner
     if owner is not None:
         ends = [edge for edge in state.out if edge.target is None]
         for left in {_after(at.left, edge, granting, sharing) for edge in ends} or {_at_end(at, sharing)}:
-            yield PathStep(state.path, state.span, "ends"), _Stop(owner, left, inside=True)
+            yield None, _Stop(owner, left, inside=True)
 
 
 def _uses(body: FlowRegion, sharing: Collection[FlowState]) -> int:
@@ -128,20 +130,30 @@ def _at_end(at: _Stop, sharing: Collection[FlowState]) -> int:
 
 
 def _path(
-    came: dict[_Stop, tuple[_Stop, PathStep] | None], end: _Stop, sharing: Collection[FlowState]
+    came: dict[_Stop, tuple[_Stop, _Way] | None], end: _Stop, sharing: Collection[FlowState]
 ) -> tuple[tuple[PathStep, ...], FlowState | None]:
     """The path to a stop, and the state on it that used up the last grant, if one did."""
     steps = [PathStep(end.state.path, end.state.span)]
     used: FlowState | None = None
     at = end
     while (before := came[at]) is not None:
-        stop, step = before
+        stop, way = before
         if used is None and at.left < stop.left:
             used = stop.state if stop.state in sharing else _beside(stop.state, at.state, sharing)
-        steps.append(step)
+        steps.append(_step(stop.state, way))
         at = stop
     steps.reverse()
     return tuple(steps), used
+
+
+def _step(state: FlowState, way: _Way) -> PathStep:
+    match way:
+        case FlowEdge():
+            return PathStep(state.path, state.span, edge_text(way), way.id)
+        case FlowRegion():
+            return PathStep(state.path, state.span, region_text(way))
+        case None:
+            return PathStep(state.path, state.span, "ends")
 
 
 def _beside(owner: FlowState, start: FlowState, sharing: Collection[FlowState]) -> FlowState | None:

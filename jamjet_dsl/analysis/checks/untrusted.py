@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
-from jamjet_dsl.analysis.checks.callsites import CallSites, Rules, Site, ToolRules, needs_approval
+from jamjet_dsl.analysis.checks.callsites import CallSites, Rules, Site
 from jamjet_dsl.analysis.checks.facts import bound_name
 from jamjet_dsl.analysis.checks.paths import edge_text, region_text
+from jamjet_dsl.analysis.checks.sinks import Sink, is_guarded, sinks_of
 from jamjet_dsl.analysis.checks.variables import after_success, event_bind, state_sets, state_yields, written_of
 from jamjet_dsl.analysis.flow import effect_of, tools_of
 from jamjet_dsl.analysis.model import AgentInfo, FlowEdge, FlowState
@@ -50,22 +51,12 @@ def _all_tools(calls: CallSites) -> Iterator[ast.ToolDecl]:
         yield from ast.clauses(scope.program.items, ast.ToolDecl)
 
 
-class _Sink(NamedTuple):
-    """An argument of an irreversible call that needs no approval. `value` is None where a model chooses all of them;
-    `inside` is the agent that makes the call, if it is one that is run here."""
-
-    site: Site
-    param: str
-    value: Node | None
-    inside: str = ""
-
-
 class _Summary(NamedTuple):
     """What becomes of an untrusted input of an agent, or of what it reads itself: whether an output is untrusted, and
     the calls that it reaches."""
 
     leaves: bool
-    sinks: tuple[_Sink, ...]
+    sinks: tuple[Sink, ...]
 
 
 _Summaries: TypeAlias = dict[tuple[AgentInfo, str], _Summary]
@@ -78,50 +69,14 @@ class _Flow:
         self.calls = calls
         self.agent = calls.agent
         self.analysis = calls.analysis
-        self.rules = rules
         self.summaries = summaries
         self._named: dict[Node, frozenset[str]] = {}
-        self.sinks: dict[FlowState, list[_Sink]] = {}
-        self.last: list[_Sink] = []
-        """Those of `finally`."""
-        for site in calls.sites:
-            self._enter(site)
-
-    # ---- sinks
-
-    def _enter(self, site: Site) -> None:
-        if effect_of(site.tool) != "irreversible" or site.how not in ("direct", "proposed", "finally"):
-            return
-        about = self.rules.of(site.tool)
-        if not about.allows or needs_approval(site.tool, about):
-            return
-        asked = _asked(about)
-        sinks = [
-            s for s in self._arguments(site) if not (asked if s.value is None else s.param in asked or "" in asked)
-        ]
-        if site.state is None:
-            self.last += sinks
-        else:
-            self.sinks.setdefault(site.state, []).extend(sinks)
-
-    def _arguments(self, site: Site) -> Iterator[_Sink]:
-        action = site.state.action if site.state is not None else None
-        if site.state is None and self.agent.finally_ is not None:
-            made = ast.clauses(self.agent.finally_.body, ast.CallAction)
-            action = next((a for a in made if a.call.span == site.span), None)
-        match action:
-            case ast.CallAction(call=call):
-                names = [p.name.text for p in site.tool.params]
-                for n, arg in enumerate(call.args[: len(names)]):
-                    yield _Sink(site, arg.name.text if arg.name is not None else names[n], arg.value)
-            case ast.CallWithAction(args=args):
-                yield _Sink(site, "", args)
-            case ast.CallProposedAction(move=move):
-                yield _Sink(site, "", move)
+        self.rules = rules
+        self.sinks = sinks_of(calls, rules)
 
     # ---- following a name
 
-    def follow(self, name: str) -> tuple[dict[Place, tuple[Place, PathStep] | None], list[tuple[Place, _Sink]]]:
+    def follow(self, name: str) -> tuple[dict[Place, tuple[Place, PathStep] | None], list[tuple[Place, Sink]]]:
         """Where a name that is untrusted at the start leads, or with `_NOTHING` what the agent reads itself: each place
         with the one before it, and the arguments that are reached, nearest first."""
         start = self.agent.flow.start if self.agent.flow is not None else None
@@ -129,7 +84,7 @@ class _Flow:
             return {}, []
         first = [(start, n) for n in (name, *(self._begun_with(name) if name else ()))]
         came: dict[Place, tuple[Place, PathStep] | None] = dict.fromkeys(first)
-        found: list[tuple[Place, _Sink]] = []
+        found: list[tuple[Place, Sink]] = []
         todo = deque(first)
         while todo:
             place = todo.popleft()
@@ -145,12 +100,15 @@ class _Flow:
             if decl.init is not None and name in self.named(decl.init):
                 yield decl.name.text
 
-    def _sinks_at(self, state: FlowState, name: str) -> Iterator[_Sink]:
-        sinks = [*self.sinks.get(state, ()), *(self.last if state.final and state.region.kind == "agent" else ())]
-        yield from (s for s in sinks if name and s.value is not None and name in self.named(s.value))
+    def _sinks_at(self, state: FlowState, name: str) -> Iterator[Sink]:
+        sinks = list(self.sinks.get(state, ()))
+        if state.final and state.region.kind == "agent":
+            sinks += self.sinks.get(None, ())
+        yield from (s for s in sinks if name and name in self.named(s.value))
         if name and isinstance(state.action, ast.RunAction):
             for param in self._passed(state.action, name):
-                yield from self._child(state.action, param).sinks
+                inside = self._child(state.action, param).sinks
+                yield from (s for s in inside if self.agent.policy is None or not is_guarded(s, self.rules))
 
     def _following(self, state: FlowState, name: str) -> Iterator[tuple[PathStep, Place]]:
         for body in state.bodies:
@@ -315,31 +273,8 @@ def _reads_result(value: Node, bind: ast.Name | None) -> bool:
     return False
 
 
-def _asked(about: ToolRules) -> set[str]:
-    """The parameters of a tool whose origin its policy asks for, in any condition; "" if it is that of something
-    else, which may stand for all of them."""
-    found: set[str] = set()
-    todo: list[Node] = [
-        rule.when
-        for rules in (about.forbids, about.allows, about.requires, about.people)
-        for rule in rules
-        if rule.when is not None
-    ]
-    while todo:
-        part = todo.pop()
-        if isinstance(part, ast.FnCall) and part.function.text in ("attested", "untrusted"):
-            for arg in part.args:
-                at: Node = arg.value
-                while isinstance(at, ast.Select) and isinstance(at.operand, ast.Select):
-                    at = at.operand
-                of_args = isinstance(at, ast.Select) and isinstance(at.operand, ast.Ident) and at.operand.name == "args"
-                found.add(at.field.text if of_args and isinstance(at, ast.Select) else "")
-        todo.extend(children(part))
-    return found
-
-
 def _reached(
-    place: Place, sink: _Sink, came: dict[Place, tuple[Place, PathStep] | None], calls: CallSites
+    place: Place, sink: Sink, came: dict[Place, tuple[Place, PathStep] | None], calls: CallSites
 ) -> Diagnostic:
     state, _ = place
     steps = [PathStep(state.path, state.span)]
@@ -360,7 +295,7 @@ def _reached(
     return Diagnostic(
         "JAM616",
         f"untrusted text reaches {what}{where}, which nobody approves",
-        action.span if action is not None else sink.value.span if sink.value is not None else site.span,
+        action.span if action is not None else sink.value.span,
         labels=(read,) if read is not None else (),
         why="who wrote this text could choose what the call does, and it cannot be taken back",
         help=f"ask a person first (`ask … to {site.name}(…)`), or `forbid {site.name} when untrusted(args.…)`",

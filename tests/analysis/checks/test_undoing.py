@@ -145,7 +145,7 @@ def test_an_undo_that_cannot_be_taken_back(effect, told):
 
 def test_what_an_undo_cannot_read_is_a_wrong_name():
     text = PROGRAM.format(states="start state one { call book(n)  -> back }", rescue="stop")
-    assert [d.code for d in check_text(text.replace("cancel(result)", "cancel(other)"))][0] == "JAM101"
+    assert next(d.code for d in check_text(text.replace("cancel(result)", "cancel(other)"))) == "JAM101"
 
 
 # ---- JAM614

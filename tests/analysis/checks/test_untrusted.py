@@ -137,6 +137,18 @@ def test_the_whole_path_from_where_it_was_read_is_shown():
     assert found(dead + SEND % "(has(text) ? text : to)") == []
 
 
+def test_a_call_at_the_end_of_the_run_counts():
+    states = READ + "  state next { wait 1h  -> done }  finally { call send(to, text) }"
+    (problem,) = found(states)
+    assert way(problem) == ["read then", "next then", "done"]
+
+
+def test_the_policy_of_an_agent_around_counts_for_what_a_child_sends():
+    states = READ + "  state next { run post(text)  -> done }"
+    assert found(states, WAIVED + "  forbid send when untrusted(args.text)") == []
+    assert len(found(states, WAIVED + "  forbid send when untrusted(args.to)")) == 1
+
+
 def test_each_argument_is_told_once():
     both = READ + "  state next { call send(text, text)  -> next limit 2 else done }"
     assert [d.message for d in found(both)] == [
