@@ -76,7 +76,7 @@ _ROWS: tuple[tuple[str, str, Severity, str], ...] = (
     ("JAM509", "bad-regex", "error", "a regular expression that is invalid or too large"),
     ("JAM601", "unapproved-irreversible", "error", "an irreversible call is reachable without an approval"),
     ("JAM602", "approval-not-dominating", "error", "the required approval does not come before the call on every path"),
-    ("JAM604", "grant-missing", "error", "a granted call whose grant may be used up or was never given"),
+    ("JAM604", "grant-missing", "warning", "a granted call whose grant may be used up or was never given"),
     ("JAM605", "unsafe-retry", "warning", "a retry of an irreversible call without a key"),
     ("JAM606", "irreversible-again", "warning", "an irreversible call that can be repeated"),
     ("JAM607", "irreversible-cancelled", "warning", "an irreversible call in a branch that may be cancelled"),

@@ -29,7 +29,6 @@ _JUDGEMENTS = frozenset(
         "JAM505",
         "JAM601",
         "JAM602",
-        "JAM604",
         "JAM608",
         "JAM612",
         "JAM615",

@@ -1,8 +1,9 @@
 """A granted call finds its grant on every path (JAM604): one was given, and no call before has used it up.
 
-The search runs over states with the number of grants that are left there. An edge of an ask that approves adds
-one, a `call approved` takes one on every way out of it but a denial. The items of an `each` come one after the other
-here, and each branch of a `parallel` also after all the others: they share what was granted outside.
+The search runs over states with the number of grants that are left there. An edge of an ask that approves adds one, a
+`call approved` takes one on every way out of it but a denial. The items of an `each` come one after the other here,
+and so do the branches of a `parallel`: what they leave is what is left after a join of all. Besides, each branch is
+looked at alone, after the others have taken what they may and given nothing: they share what was granted outside.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple, TypeAlias
 
 from jamjet_dsl.analysis.checks.callsites import CallSites, Site, approving_edges
+from jamjet_dsl.analysis.checks.joins import may_end_well, wanted
 from jamjet_dsl.analysis.checks.paths import edge_text, enclosing, region_text
+from jamjet_dsl.analysis.checks.variables import after_success
 from jamjet_dsl.analysis.model import FlowEdge, FlowRegion, FlowState
 from jamjet_dsl.diagnostics.model import Diagnostic, Label, PathStep
 from jamjet_dsl.source import Span
@@ -20,14 +23,18 @@ from jamjet_dsl.syntax import ast
 
 _MOST = 3
 """Grants are counted up to here; more are as good."""
+_LOST = -1
+"""In place of a count: a branch or an item has failed, and the state around it fails with it."""
 
 
 class _Stop(NamedTuple):
-    """A state and the grants left in it. `inside`: its branches or items have begun."""
+    """A state and the grants left in it. `ended` counts its branches, or says that it had an item. `alone` is the
+    branch that is looked at for itself: its end leads nowhere."""
 
     state: FlowState
     left: int
-    inside: bool = False
+    ended: int = 0
+    alone: FlowRegion | None = None
 
 
 def check_grants(calls: CallSites, refused: Collection[Span]) -> Iterator[Diagnostic]:
@@ -49,9 +56,8 @@ def _share(site: Site, other: Site) -> bool:
 
 def _check(state: FlowState, site: Site, sharing: dict[FlowState, Site], calls: CallSites) -> Iterator[Diagnostic]:
     granting = {edge for ask in site.asks for edge in approving_edges(ask)}
-    came = _search(state, granting, sharing, calls)
-    end = _Stop(state, 0)
-    if end not in came:
+    came, end = _search(state, granting, sharing, calls)
+    if end is None:
         return
     path, used = _path(came, end, sharing)
     asked = tuple(Label(ask.span, "granted here") for ask in site.asks[:3])
@@ -74,43 +80,74 @@ _Way: TypeAlias = FlowEdge | FlowRegion | None
 
 def _search(
     goal: FlowState, granting: Collection[FlowEdge], sharing: Collection[FlowState], calls: CallSites
-) -> dict[_Stop, tuple[_Stop, _Way] | None]:
-    """Each stop that can be reached, with the one before it and how it was left, until `goal` is without a grant."""
+) -> tuple[dict[_Stop, tuple[_Stop, _Way] | None], _Stop | None]:
+    """The stops on the way to `goal` without a grant, each with the one before it and how that was left; and this last
+    stop, if it is reached."""
     region = calls.agent.flow
     if region is None or region.start is None:
-        return {}
+        return {}, None
     begin = _Stop(region.start, 0)
     came: dict[_Stop, tuple[_Stop, _Way] | None] = {begin: None}
     todo = deque((begin,))
     while todo:
         at = todo.popleft()
         if at.state is goal and at.left == 0:
-            break
+            return came, at
         for way, following in _following(at, granting, sharing, calls):
             if following not in came:
                 came[following] = (at, way)
                 todo.append(following)
-    return came
+    return came, None
 
 
 def _following(
     at: _Stop, granting: Collection[FlowEdge], sharing: Collection[FlowState], calls: CallSites
 ) -> Iterator[tuple[_Way, _Stop]]:
     state = at.state
-    each = isinstance(state.action, ast.EachAction)
-    for body in state.bodies if each or not at.inside else ():
-        beside = sum(_uses(other, sharing) for other in state.bodies if other is not body)
-        for left in {at.left, max(at.left - beside, 0)}:
-            if body.start is not None:
-                yield body, _Stop(body.start, left)
+    if state.bodies:
+        yield from _inside(at, sharing)
+    whole = isinstance(state.decl, ast.ParallelDecl) and wanted(state, calls.analysis).needed == len(state.bodies)
     for edge in state.out:
-        if edge.target is not None and edge.origin != "exceeded" and calls.possible(edge):
-            yield edge, _Stop(edge.target, _after(at.left, edge, granting, sharing))
+        if edge.target is None or edge.origin == "exceeded" or not calls.possible(edge):
+            continue
+        if not (whole and after_success(edge.trigger) and at.ended < len(state.bodies)):
+            yield edge, _Stop(edge.target, _after(at.left, edge, granting, sharing), alone=at.alone)
     owner = state.region.owner
-    if owner is not None:
-        ends = [edge for edge in state.out if edge.target is None]
-        for left in {_after(at.left, edge, granting, sharing) for edge in ends} or {_at_end(at, sharing)}:
-            yield None, _Stop(owner, left, inside=True)
+    if owner is not None and at.alone is not state.region:
+        for left, ended in _ends(at, owner, sharing, calls):
+            yield None, _Stop(owner, left, ended, at.alone)
+
+
+def _ends(at: _Stop, owner: FlowState, sharing: Collection[FlowState], calls: CallSites) -> Iterator[tuple[int, int]]:
+    """The ways in which a branch or an item may end in a state: what is left, and what that makes of `ended`."""
+    state = at.state
+    after = owner.bodies.index(state.region) + 1
+    needed = wanted(owner, calls.analysis).needed if isinstance(owner.decl, ast.ParallelDecl) else 0
+    lost = _LOST if needed == len(owner.bodies) else after
+    for edge in state.out:
+        if edge.target is None and calls.possible(edge):
+            skipped = edge.edge is not None and edge.edge.skip
+            yield _after(at.left, edge, (), sharing), lost if skipped else after
+    left = max(at.left - 1, 0) if state in sharing else at.left
+    if may_end_well(state, calls.possible):
+        yield left, after
+    if not state.final or state.failed:
+        yield left, lost if needed else _LOST
+
+
+def _inside(at: _Stop, sharing: Collection[FlowState]) -> Iterator[tuple[_Way, _Stop]]:
+    """The ways into the branches or the items of a state."""
+    bodies = at.state.bodies
+    each = isinstance(at.state.action, ast.EachAction)
+    if at.ended == _LOST:
+        return
+    following = bodies[0] if each else bodies[at.ended] if at.ended < len(bodies) else None
+    if following is not None and following.start is not None:
+        yield following, _Stop(following.start, at.left, alone=at.alone)
+    for body in bodies if not each and at.ended == 0 else ():
+        beside = sum(_uses(other, sharing) for other in bodies if other is not body)
+        if body.start is not None:
+            yield body, _Stop(body.start, max(at.left - beside, 0), alone=body)
 
 
 def _uses(body: FlowRegion, sharing: Collection[FlowState]) -> int:
@@ -122,11 +159,6 @@ def _after(left: int, edge: FlowEdge, granting: Collection[FlowEdge], sharing: C
     if edge.source in sharing and not isinstance(edge.trigger, ast.OnDenied):
         return max(left - 1, 0)
     return min(left + 1, _MOST) if edge in granting else left
-
-
-def _at_end(at: _Stop, sharing: Collection[FlowState]) -> int:
-    """What is left when a branch or an item ends in a state without an edge that says so, or fails there."""
-    return max(at.left - 1, 0) if at.state in sharing else at.left
 
 
 def _path(

@@ -30,7 +30,7 @@ def check_joins(agent: AgentInfo, analysis: Analysis) -> Iterator[Diagnostic]:
             yield from _check_join(state, state.decl, agent, analysis, possible)
 
 
-class _Wanted(NamedTuple):
+class Wanted(NamedTuple):
     """What a join waits for: `needed` branches of those there are, within some milliseconds or for ever."""
 
     clause: ast.Join | None
@@ -38,7 +38,8 @@ class _Wanted(NamedTuple):
     within_ms: int | None
 
 
-def _wanted(state: FlowState, analysis: Analysis) -> _Wanted:
+def wanted(state: FlowState, analysis: Analysis) -> Wanted:
+    """What the join of a `parallel` waits for; without one, for all branches."""
     join = ast.clause(state.clauses, ast.Join)
     needed = len(state.bodies)
     within = None
@@ -47,27 +48,27 @@ def _wanted(state: FlowState, analysis: Analysis) -> _Wanted:
         needed = 1 if join.mode == "any" else found if isinstance(found, int) else needed
         limit = constant(join.within, analysis)
         within = limit if isinstance(limit, int) and not isinstance(limit, bool) else None
-    return _Wanted(join, needed, within)
+    return Wanted(join, needed, within)
 
 
 def _check_join(
     state: FlowState, decl: ast.ParallelDecl, agent: AgentInfo, analysis: Analysis, possible: Possible
 ) -> Iterator[Diagnostic]:
-    wanted = _wanted(state, analysis)
-    if wanted.clause is not None:
-        miscounted = _miscounted(state, wanted.clause, analysis)
+    join = wanted(state, analysis)
+    if join.clause is not None:
+        miscounted = _miscounted(state, join.clause, analysis)
         if miscounted is not None:
             yield miscounted
             return
     branches = {b.name.text: b for b in ast.clauses(decl.members, ast.Branch)}
     able = [body for body in state.bodies if _can_be_done(body, possible)]
-    if len(able) < wanted.needed:
-        yield _unreachable(state, wanted, able, branches, agent)
-    if wanted.within_ms is not None and wanted.clause is not None and wanted.clause.within is not None:
+    if len(able) < join.needed:
+        yield _unreachable(state, join, able, branches, agent)
+    if join.within_ms is not None and join.clause is not None and join.clause.within is not None:
         for body in able:
             quickest = _Quickest(analysis, possible).of(body)
-            if quickest is not None and quickest.ms > wanted.within_ms:
-                yield _too_slow(state, branches[body.name], body, quickest, wanted.clause.within, agent)
+            if quickest is not None and quickest.ms > join.within_ms:
+                yield _too_slow(state, branches[body.name], body, quickest, join.clause.within, agent)
 
 
 # ---- JAM701
@@ -109,14 +110,14 @@ def _branches(n: int) -> str:
 
 
 def _unreachable(
-    state: FlowState, wanted: _Wanted, able: list[FlowRegion], branches: dict[str, ast.Branch], agent: AgentInfo
+    state: FlowState, join: Wanted, able: list[FlowRegion], branches: dict[str, ast.Branch], agent: AgentInfo
 ) -> Diagnostic:
     never = [body for body in state.bodies if body not in able]
-    span = wanted.clause.span if wanted.clause is not None else state.span
+    span = join.clause.span if join.clause is not None else state.span
     can = "none of its branches can be done" if not able else f"only {_branches(len(able))} can be done"
     return Diagnostic(
         "JAM702",
-        f"the join of `{state.name}` is never reached: it wants {wanted.needed}, and {can}",
+        f"the join of `{state.name}` is never reached: it wants {join.needed}, and {can}",
         span,
         labels=tuple(Label(branches[b.name].name.span, "never done: it is skipped or fails") for b in never[:4]),
         why="a branch is done at a final that is not `failed`, by `yields`, or in a state that leads nowhere",
@@ -127,10 +128,10 @@ def _unreachable(
 
 
 def _can_be_done(body: FlowRegion, possible: Possible) -> bool:
-    return body.start is None or any(_may_end_well(s, possible) for s in reachable(body.start, possible))
+    return body.start is None or any(may_end_well(s, possible) for s in reachable(body.start, possible))
 
 
-def _may_end_well(state: FlowState, possible: Possible) -> bool:
+def may_end_well(state: FlowState, possible: Possible) -> bool:
     """Whether a branch may be done in a state. Where guards may leave a case open, it may."""
     if state.final:
         return not state.failed
@@ -200,7 +201,7 @@ class _Quickest:
             if ms > best[state]:
                 continue
             takes = self._takes(state, depth)
-            if _may_end_well(state, self.possible):
+            if may_end_well(state, self.possible):
                 tick += 1
                 heappush(queue, (ms + takes, tick, None, edges))
             for edge in state.out:
@@ -225,7 +226,7 @@ class _Quickest:
                 return way.ms if way is not None else 0
         if isinstance(state.decl, ast.ParallelDecl):
             ways = sorted(way.ms for body in state.bodies if (way := self.of(body, depth + 1)) is not None)
-            needed = _wanted(state, self.analysis).needed
+            needed = wanted(state, self.analysis).needed
             return ways[needed - 1] if 0 < needed <= len(ways) else 0
         return 0
 
@@ -264,12 +265,12 @@ def check_cancelled(calls: CallSites) -> Iterator[Diagnostic]:
 
 def _cancels(state: FlowState, analysis: Analysis) -> tuple[ast.Join, str] | None:
     """The join that may cancel a branch that goes well, and when it does."""
-    wanted = _wanted(state, analysis)
-    if wanted.clause is None:
+    join = wanted(state, analysis)
+    if join.clause is None:
         return None
-    if wanted.needed < len(state.bodies):
-        enough = "one branch is" if wanted.needed == 1 else f"{wanted.needed} branches are"
-        return wanted.clause, f"`{state.name}` goes on as soon as {enough} done"
-    if wanted.clause.within is not None:
-        return wanted.clause, f"`{state.name}` gives up after {source_text(wanted.clause.within)}"
+    if join.needed < len(state.bodies):
+        enough = "one branch is" if join.needed == 1 else f"{join.needed} branches are"
+        return join.clause, f"`{state.name}` goes on as soon as {enough} done"
+    if join.clause.within is not None:
+        return join.clause, f"`{state.name}` gives up after {source_text(join.clause.within)}"
     return None

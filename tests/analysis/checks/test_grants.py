@@ -122,6 +122,42 @@ def test_branches_share_what_was_granted_outside_and_one_of_them_may_use_it():
     assert way(problem)[-1] == "later"
 
 
+BESIDE = """
+  start parallel both {
+    branch one {
+      start state ask_one { ask role "o" to note(n) "?"  on approve -> well  on decline -> %s }
+      final well {}
+      failed bad {}
+    }
+    branch two { %s }
+    %s
+    on join -> go
+  }
+  state go { call approved note  -> done }
+"""
+
+
+def test_what_a_branch_was_granted_is_there_after_a_join_of_all():
+    assert found(BESIDE % ("bad", "call look(n)", "join all")) == []
+    assert found(BESIDE % ("bad", "call look(n)", "join 2 of 2")) == []
+    (problem,) = found(BESIDE % ("well", "call look(n)", "join all"))
+    assert way(problem) == [
+        "both branch one",
+        "both/one/ask_one on decline",
+        "both/one/well ends",
+        "both branch two",
+        "both/two/do ends",
+        "both on join",
+        "go",
+    ]
+
+
+def test_it_is_not_there_where_the_other_branch_was_enough_nor_for_that_branch():
+    assert len(found(BESIDE % ("bad", "call look(n)", "join any"))) == 1
+    problems = found(BESIDE % ("bad", "call approved note", "join all"))
+    assert [way(d)[-1] for d in problems] == ["both/two/do", "go"]
+
+
 def test_a_path_over_a_guard_that_never_holds_is_none():
     states = ASK + "state go { call approved note  when n > 3 && n < 2 -> again  otherwise -> done }"
     again = "  state again { call approved note  -> done }"
