@@ -23,6 +23,8 @@ from jamjet_dsl.syntax import ast
 
 _MOST = 3
 """Grants are counted up to here; more are as good."""
+_MOST_WORK = 100_000
+"""Stops that the searches of one agent may look at; what is left then is not looked for."""
 _LOST = -1
 """In place of a count: a branch or an item has failed, and the state around it fails with it."""
 
@@ -37,28 +39,41 @@ class _Stop(NamedTuple):
     alone: FlowRegion | None = None
 
 
+_Way: TypeAlias = FlowEdge | FlowRegion | None
+"""How a stop is left: by an edge, into a branch or an item, or (None) at the end of one."""
+_Came: TypeAlias = dict[_Stop, tuple[_Stop, _Way] | None]
+
+
 def check_grants(calls: CallSites, refused: Collection[Span]) -> Iterator[Diagnostic]:
     """JAM604 of one agent. Of the calls at `refused` it was said already that no approval comes before them."""
     granted: dict[FlowState, Site] = {}
     for site in calls.sites:
         if site.how == "approved" and site.state is not None and site.asks:
             granted.setdefault(site.state, site)
+    groups: dict[tuple[ast.ToolDecl, tuple[FlowState, ...]], list[FlowState]] = {}
     for state, site in granted.items():
-        if site.span not in refused:
-            sharing = {s: other for s, other in granted.items() if _share(site, other)}
-            yield from _check(state, site, sharing, calls)
+        groups.setdefault((site.tool, site.asks), []).append(state)
+    work = 0
+    for (tool, asks), states in groups.items():
+        shared = (other for other in groups if other[0] is tool and not set(asks).isdisjoint(other[1]))
+        sharing = {state: granted[state] for other in shared for state in groups[other]}
+        if work > _MOST_WORK or all(granted[state].span in refused for state in states):
+            continue
+        granting = {edge for ask in asks for edge in approving_edges(ask)}
+        came = _search(granting, sharing, calls)
+        work += len(came)
+        lacking: dict[FlowState, _Stop] = {}
+        for stop in came:
+            if stop.left == 0:
+                lacking.setdefault(stop.state, stop)
+        for state in states:
+            if state in lacking and granted[state].span not in refused:
+                yield _lacking(state, granted[state], sharing, came, lacking[state], calls.agent.name)
 
 
-def _share(site: Site, other: Site) -> bool:
-    """Whether two calls may use one grant."""
-    return site.tool is other.tool and not set(site.asks).isdisjoint(other.asks)
-
-
-def _check(state: FlowState, site: Site, sharing: dict[FlowState, Site], calls: CallSites) -> Iterator[Diagnostic]:
-    granting = {edge for ask in site.asks for edge in approving_edges(ask)}
-    came, end = _search(state, granting, sharing, calls)
-    if end is None:
-        return
+def _lacking(
+    state: FlowState, site: Site, sharing: dict[FlowState, Site], came: _Came, end: _Stop, agent: str
+) -> Diagnostic:
     path, used = _path(came, end, sharing)
     asked = tuple(Label(ask.span, "granted here") for ask in site.asks[:3])
     if used is None:
@@ -71,33 +86,24 @@ def _check(state: FlowState, site: Site, sharing: dict[FlowState, Site], calls: 
         why = "an approval grants one call, and its attempt uses it up, whatever comes of it"
         help = f"ask again first: lead the path through `{site.asks[0].name}`"
         labels = (*asked, Label(sharing[used].span, "used up here")) if used is not state else asked
-    yield Diagnostic("JAM604", message, site.span, labels, why, help, path, calls.agent.name)
+    return Diagnostic("JAM604", message, site.span, labels, why, help, path, agent)
 
 
-_Way: TypeAlias = FlowEdge | FlowRegion | None
-"""How a stop is left: by an edge, into a branch or an item, or (None) at the end of one."""
-
-
-def _search(
-    goal: FlowState, granting: Collection[FlowEdge], sharing: Collection[FlowState], calls: CallSites
-) -> tuple[dict[_Stop, tuple[_Stop, _Way] | None], _Stop | None]:
-    """The stops on the way to `goal` without a grant, each with the one before it and how that was left; and this last
-    stop, if it is reached."""
+def _search(granting: Collection[FlowEdge], sharing: Collection[FlowState], calls: CallSites) -> _Came:
+    """Every stop that is reached, the nearest first, each with the one before it and how that was left."""
     region = calls.agent.flow
     if region is None or region.start is None:
-        return {}, None
+        return {}
     begin = _Stop(region.start, 0)
-    came: dict[_Stop, tuple[_Stop, _Way] | None] = {begin: None}
+    came: _Came = {begin: None}
     todo = deque((begin,))
     while todo:
         at = todo.popleft()
-        if at.state is goal and at.left == 0:
-            return came, at
         for way, following in _following(at, granting, sharing, calls):
             if following not in came:
                 came[following] = (at, way)
                 todo.append(following)
-    return came, None
+    return came
 
 
 def _following(
@@ -161,9 +167,7 @@ def _after(left: int, edge: FlowEdge, granting: Collection[FlowEdge], sharing: C
     return min(left + 1, _MOST) if edge in granting else left
 
 
-def _path(
-    came: dict[_Stop, tuple[_Stop, _Way] | None], end: _Stop, sharing: Collection[FlowState]
-) -> tuple[tuple[PathStep, ...], FlowState | None]:
+def _path(came: _Came, end: _Stop, sharing: Collection[FlowState]) -> tuple[tuple[PathStep, ...], FlowState | None]:
     """The path to a stop, and the state on it that used up the last grant, if one did."""
     steps = [PathStep(end.state.path, end.state.span)]
     used: FlowState | None = None

@@ -18,33 +18,34 @@ from jamjet_dsl.analysis.model import FlowEdge, FlowRegion, FlowState
 from jamjet_dsl.diagnostics.model import Diagnostic, Label
 from jamjet_dsl.syntax import ast
 
+_MOST_LIMITS = 50
+"""Limits of one policy for which a path is looked for."""
+
 
 def check_limits(policy: ast.Policy, calls: CallSites, rules: Rules) -> Iterator[Diagnostic]:
     """JAM615 of one agent."""
     region = calls.agent.flow
     called = dict.fromkeys(s.tool for s in calls.sites if s.certain)
-    for rule in ast.clauses(policy.rules, ast.LimitRule):
-        for limit in rule.limits:
-            if not isinstance(limit, ast.LimitCalls) or limit.per or region is None or region.start is None:
-                continue
-            most = number(limit.count, calls.analysis)
-            tools = rules.among(limit.tools, called)
-            if not tools or most is None:
-                continue
-            least = _Least(calls, tools).of(region)
-            if least is not None and least.calls > most:
-                yield Diagnostic(
-                    "JAM615",
-                    f"`{source_text(limit)}` is less than what every path to a final needs",
-                    limit.span,
-                    labels=tuple(Label(s.span, "called here") for s in calls.sites if s.certain and s.tool in tools)[
-                        :4
-                    ],
-                    why=f"the path with the fewest calls makes {least.calls}, and what is above the limit is denied",
-                    help=f"raise the limit to at least {least.calls}, or give the agent a way with fewer calls",
-                    path=path_steps(region.start, least.edges),
-                    agent=calls.agent.name,
-                )
+    limits = [limit for rule in ast.clauses(policy.rules, ast.LimitRule) for limit in rule.limits]
+    for limit in limits[:_MOST_LIMITS]:
+        if not isinstance(limit, ast.LimitCalls) or limit.per or region is None or region.start is None:
+            continue
+        most = number(limit.count, calls.analysis)
+        tools = rules.among(limit.tools, called)
+        if not tools or most is None:
+            continue
+        least = _Least(calls, tools).of(region)
+        if least is not None and least.calls > most:
+            yield Diagnostic(
+                "JAM615",
+                f"`{source_text(limit)}` is less than what every path to a final needs",
+                limit.span,
+                labels=tuple(Label(s.span, "called here") for s in calls.sites if s.certain and s.tool in tools)[:4],
+                why=f"the path with the fewest calls makes {least.calls}, and what is above the limit is denied",
+                help=f"raise the limit to at least {least.calls}, or give the agent a way with fewer calls",
+                path=path_steps(region.start, least.edges),
+                agent=calls.agent.name,
+            )
 
 
 class _Way(NamedTuple):

@@ -22,6 +22,8 @@ from jamjet_dsl.syntax.node import Node, children
 
 _MOST_RULES = 200
 """Of longer policies only this many rules of a kind are compared with each other."""
+_MOST_COMPARED = 2_000
+"""Conditions of one policy that are compared with another one."""
 
 
 def check_overlap(policy: ast.Policy, analysis: Analysis) -> Iterator[Diagnostic]:
@@ -49,6 +51,8 @@ class _Overlap:
     def __init__(self, analysis: Analysis) -> None:
         self.analysis = analysis
         self._names: dict[Node, frozenset[str]] = {}
+        self._tools: dict[ast.ToolSet, tuple[frozenset[object], frozenset[str]]] = {}
+        self._compared = 0
 
     # ---- one rule adds nothing to another
 
@@ -192,13 +196,15 @@ class _Overlap:
 
     def _covers(self, tools: ast.ToolSet, part: ast.Name) -> bool:
         """Whether a set holds every tool that a name or class of another one means."""
-        classes = {c.text for c in tools.classes}
+        held = self._tools.get(tools)
+        if held is None:
+            held = (frozenset(map(self._denotes, tools.names)), frozenset(c.text for c in tools.classes))
+            self._tools[tools] = held
+        named, classes = held
         denoted = self._denotes(part)
-        if not isinstance(denoted, ast.ToolDecl):
-            return isinstance(denoted, str) and (denoted in classes or "any" in classes)
-        if "any" in classes or effect_of(denoted) in classes:
+        if "any" in classes or denoted in named:
             return True
-        return any(self._denotes(name) is denoted for name in tools.names)
+        return (effect_of(denoted) if isinstance(denoted, ast.ToolDecl) else denoted) in classes
 
     def _all_covered(self, tools: ast.ToolSet, others: ast.ToolSet) -> bool:
         return all(self._covers(tools, part) for part in (*others.names, *others.classes))
@@ -213,7 +219,8 @@ class _Overlap:
             return False
         if key_of(one) == key_of(other):
             return True
-        if not self._mentioned(one) & self._mentioned(other):
+        self._compared += 1
+        if self._compared > _MOST_COMPARED or not self._mentioned(one) & self._mentioned(other):
             return False
         space = Space(self.analysis)
         first, second = space.formula(one), space.formula(other)

@@ -137,7 +137,9 @@ def _pairs(
     for second in seconds:
         for first in firsts:
             tried += 1
-            if tried > _MOST_PAIRS or first.state is None or second.state is None:
+            if tried > _MOST_PAIRS:
+                return
+            if first.state is None or second.state is None:
                 continue
             leave = _after_child if first.how == "run" else _may_have_happened
             path = path_between(first.state, second.state, leave, calls.possible)

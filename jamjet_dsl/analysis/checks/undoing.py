@@ -13,7 +13,7 @@ from jamjet_dsl.diagnostics.model import Diagnostic, Label
 from jamjet_dsl.syntax import ast
 from jamjet_dsl.syntax.node import Node
 
-_MOST_PATHS = 100
+_MOST_PATHS = 50
 """Calls times rollbacks of one agent between which a path is looked for."""
 
 
@@ -30,8 +30,9 @@ def check_rollbacks(calls: CallSites) -> Iterator[Diagnostic]:
             continue
         for rollback in rollbacks:
             tried += 1
-            if site.state is None or tried > _MOST_PATHS:
-                break
+            if tried > _MOST_PATHS:
+                return
+            assert site.state is not None
             path = path_between(site.state, rollback, _succeeded, calls.possible)
             if path is not None:
                 told.add(site.tool)
