@@ -19,17 +19,28 @@ from jamjet_dsl.analysis.checks.facts import intact_agents
 from jamjet_dsl.analysis.checks.graph import check_graph
 from jamjet_dsl.analysis.checks.guards import check_guards
 from jamjet_dsl.analysis.checks.handlers import check_handlers
+from jamjet_dsl.analysis.checks.joins import check_joins
 from jamjet_dsl.analysis.checks.liveness import check_dead_assignments
 from jamjet_dsl.analysis.checks.policy import check_policy
 from jamjet_dsl.analysis.checks.properties import check_properties
+from jamjet_dsl.analysis.checks.repeats import check_tool_retries
+from jamjet_dsl.analysis.checks.roles import check_roles
 from jamjet_dsl.analysis.checks.secrets import check_secrets
+from jamjet_dsl.analysis.checks.undoing import check_undos
 from jamjet_dsl.analysis.model import AgentInfo, Analysis
 from jamjet_dsl.diagnostics.model import Diagnostic
 
 AgentCheck: TypeAlias = Callable[[AgentInfo, Analysis], Iterable[Diagnostic]]
 ProgramCheck: TypeAlias = Callable[[Analysis], Iterable[Diagnostic]]
 
-PROGRAM_CHECKS: tuple[ProgramCheck, ...] = (check_retries, check_dead_assignments, check_secrets, check_expected)
+PROGRAM_CHECKS: tuple[ProgramCheck, ...] = (
+    check_retries,
+    check_tool_retries,
+    check_undos,
+    check_dead_assignments,
+    check_secrets,
+    check_expected,
+)
 
 AGENT_CHECKS: tuple[AgentCheck, ...] = (
     check_graph,
@@ -37,8 +48,10 @@ AGENT_CHECKS: tuple[AgentCheck, ...] = (
     check_budgets,
     check_assignment,
     check_branches,
+    check_joins,
     check_guards,
     check_policy,
+    check_roles,
     check_properties,
 )
 
