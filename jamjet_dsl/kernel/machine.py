@@ -157,8 +157,8 @@ def _at(program: Program, state: RunState, frame: Frame, tree: Tree, stop: bool)
         if record is not None:
             return [record]
     commands = _below(program, state, below, tree, halt)
-    if below:
-        return commands
+    if below or not halt:
+        return commands  # none of its own: a rollback that waits for what another one is taking back
     if settled is not None:
         return [Record("joined", settled)]
     return _exceeded(program, state, frame) if diverted and not stop else _stopping(program, state, frame)
