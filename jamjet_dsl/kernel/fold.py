@@ -182,7 +182,7 @@ def _moved(program: Program, draft: Draft, body: Body) -> None:
         _assign(draft, frame, body)
         if "counted" in body:
             _count(frame, f"{body['state']}/{body['edge']}")
-    if frame.outcome is not None or frame.phase != "enter" or new.intents:
+    if frame.phase != "enter" or new.intents:
         outcomes.close_visit(program, draft, frame)
     if frame.fault is not None and not acts:
         _count(frame, f"{body['state']}/fault")

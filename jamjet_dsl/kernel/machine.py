@@ -203,7 +203,7 @@ def _stopping(program: Program, state: RunState, frame: Frame) -> list[Command]:
         return _resolving(program, state, frame)
     if doubted(frame) and state.diverted != "cancel":
         return leave(program, state, frame)
-    if frame.kind == UNDO and frame.phase == "leave" and frame.outcome is not None and frame.outcome["kind"] == "ok":
+    if frame.kind == UNDO and frame.outcome is not None and frame.outcome["kind"] == "ok":
         return leave(program, state, frame)  # what was taken back must not be taken back again
     end: dict[str, Json] = {"frame": frame.path, "how": "cancelled"}
     record = end_of(program, frame, end) if frame.kind == "agent" else closed(frame, "cancelled")
