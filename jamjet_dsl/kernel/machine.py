@@ -32,6 +32,7 @@ from jamjet_dsl.kernel.model import (
     Think,
 )
 from jamjet_dsl.kernel.opening import begin_next, end_of, open_action, verdict
+from jamjet_dsl.kernel.outcomes import UNANSWERED
 from jamjet_dsl.kernel.program import FINALLY, UNDO, WRITES, Program
 from jamjet_dsl.kernel.records import EVALUATION, closed, exceeded, fault, open_write, parked, reserve_body
 from jamjet_dsl.kernel.scope import ATTESTED, UNTRUSTED, scope_of
@@ -112,7 +113,7 @@ def _in_flight(program: Program, state: RunState) -> list[Command]:
 def _at_work(program: Program, state: RunState, frame: Frame) -> list[Command]:
     """What may be in flight for a frame: its action, or the question whether that happened."""
     held = state.intents.get(action_id(frame))
-    if held is not None and held.unsettled and open_write(program, state, frame):
+    if held is not None and held.unsettled in UNANSWERED:
         question = confirm(program, state, frame)
         return [] if question is None else [question]
     here = program.state(frame)

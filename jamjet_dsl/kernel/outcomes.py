@@ -16,6 +16,8 @@ from jamjet_dsl.kernel.values import from_journal
 
 FROZEN = ("tool", "args", "key", "effect", "decision", "home")
 """What an intent freezes of a call."""
+UNANSWERED = ("indefinite", "recovery")
+"""What an intent is while `confirm` may still tell whether its call happened."""
 
 
 def open_frame(state: RunState, cmd: str) -> Frame | None:
@@ -35,7 +37,7 @@ def is_open(state: RunState, cmd: str) -> bool:
         return False
     if cmd.endswith("/confirm"):
         intent = state.intents.get(base_of(cmd))
-        return intent is not None and intent.unsettled in ("indefinite", "recovery")
+        return intent is not None and intent.unsettled in UNANSWERED
     return frame.phase == "enter"
 
 
