@@ -209,3 +209,15 @@ def test_a_doubt_may_be_settled_before_the_run_is_parked_for_it() -> None:
     run.append(*inputs.settle(run.program, run.state, True, "A", "op", ""))
     assert run.begin().state.final_state == "done"
     assert "parked" not in run.kinds
+
+
+@pytest.mark.parametrize(("later", "flights"), [(1, ["ship(1)"]), (2, [])])
+def test_an_approval_in_a_child_is_bound_to_the_facts_of_the_policy_around_it(later: int, flights: list[str]) -> None:
+    go = "state go { call approved ship  on denied -> over  on in_doubt -> bad  -> done }"
+    rules = f"{ANY}  fact f = rated(q = args.id)  forbid ship when f > 5"
+    text = TOOLS + agent("state x { run kid()  -> done }", rules) + agent(ask("q", "go") + go, name="kid")
+    run = begun(text).land("rated(1)", 1)
+    answer(run, "approve").land("rated(1)", later)
+    assert run.flights == flights
+    if not flights:
+        assert "the facts were others" in only(run, "denied")["decision"]["reason"]

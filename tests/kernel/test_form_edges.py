@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from jamjet_dsl.kernel.binding import policy_digest
+from jamjet_dsl.kernel.foreign import INVALID, SCALARS
 from jamjet_dsl.kernel.monitors import group_key
 from jamjet_dsl.kernel.scalars import FALSE_KEY, TRUE_KEY, Duration, map_keys, of_key, parse_duration, to_key
 from jamjet_dsl.kernel.scope import names_only
@@ -154,3 +155,11 @@ def test_an_approval_is_bound_to_nothing_that_is_said_of_other_tools() -> None:
     lines = RULES.replace("allow ship, mail", "").strip()
     assert digest(f"{lines}  allow ship, mail") == digest()  # the order of rules means nothing
     assert digest(tool="mail") != digest()
+
+
+@pytest.mark.parametrize(
+    ("value", "read"), [(0, UInt(0)), (2**64 - 1, UInt(2**64 - 1)), (2**64, INVALID), (-1, INVALID), (True, INVALID)]
+)
+def test_true_and_false_are_no_numbers(value: Any, read: Any) -> None:
+    assert SCALARS["uint"](value) == read
+    assert SCALARS["int"](True) is INVALID
