@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.kernel.driver import NOTHING, Fails
-from tests.kernel.source import begun, ends, only, retry
+from tests.kernel.source import begun, ends, only, retry, send
 
 TOOLS = """
 tool look(q: string) -> string { effect reads  timeout 5s }
@@ -160,3 +160,52 @@ def test_an_error_that_nobody_handles_names_the_call_that_failed() -> None:
     assert run.state.parked is not None
     assert run.state.parked["cmd"] == "#1.1"
     assert run.state.parked["commands"] == ["retry", "cancel"]
+
+
+# ---- events that end what a state waits for
+
+PING = "event ping(n: int)  event pong(n: int)  var seen: int = 0  on error any -> bad"
+TAKES = "on event ping(e) -> done { set seen = e.n }"
+
+
+@pytest.mark.parametrize(
+    ("action", "before"),
+    [
+        ("wait 1h", False),
+        ("wait 1h", True),
+        ("wait for event pong timeout 1h", False),
+        ("wait for event pong timeout 1h", True),
+        ('ask role "boss" "?" options yes, no timeout 9h', False),
+        ('ask role "boss" "?" options yes, no timeout 9h', True),
+        ('call look("1")', False),
+        ('call look("1")', True),
+    ],
+)
+def test_an_event_that_an_edge_takes_ends_what_is_waited_for(action: str, before: bool) -> None:
+    """Whether it comes while the state waits, or lay in the queue before; an effect is waited for first."""
+    more = {"a": "on yes -> bad  on no -> bad  on timeout -> bad", "w": "on timeout -> bad  -> bad"}
+    ways = more.get(action[0], "-> bad") if "timeout" in action else "-> bad"
+    body = f'state f {{ call mail("0")  -> s }}  state s {{ {action}  {TAKES}  {ways} }}'
+    run = begun(TOOLS + agent(body, head=PING))
+    if before:
+        send(run, "ping", {"n": 7})
+        run.land("mail(0)", NOTHING)
+    else:
+        run.land("mail(0)", NOTHING)
+        send(run, "ping", {"n": 7})
+    if action.startswith("call"):
+        assert run.state.final_state is None
+        run.land("look(1)", "")
+    assert (run.state.final_state, run.state.vars["seen"]) == ("done", 7)
+    assert (run.state.timers, run.state.questions, run.state.queue) == ({}, {}, [])
+
+
+def test_an_event_that_no_edge_takes_stays_in_the_queue() -> None:
+    run = begun(
+        TOOLS + agent(f"state s {{ wait 1h  {TAKES}  -> t }}  state t {{ wait for event pong  -> bad }}", head=PING)
+    )
+    send(run, "pong", {"n": 1})
+    assert [event["name"] for event in run.state.queue] == ["pong"]
+    assert run.state.status == "waiting"
+    send(run, "ping", {"n": 2}, id="e2")
+    assert (run.state.final_state, run.state.vars["seen"]) == ("done", 2)
