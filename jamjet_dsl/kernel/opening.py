@@ -163,10 +163,15 @@ def _take_back(state: RunState, frame: Frame) -> Record | None:
     for intent in doubts(state, frame.home):
         region = f"{UNDO} {intent.body['tool']}"
         return Record("begun", {**body, "kind": "doubt", "region": region, "doubt": intent.cmd})
-    entry = next((e for e in reversed(state.undo) if concerns(e["cmd"], frame.home)), None)
-    if entry is None:
-        return None
+    entry = _last_done(state, frame.home)
+    if entry is None or any(other.opened == entry for other in state.frames.values()):
+        return None  # nothing is taken back twice: what another rollback is at is waited for
     return Record("begun", {**body, "kind": UNDO, "region": f"{UNDO} {entry['tool']}", "undo": entry["cmd"]})
+
+
+def _last_done(state: RunState, home: str) -> dict[str, Json] | None:
+    """The latest call of an agent that can be taken back."""
+    return next((entry for entry in reversed(state.undo) if concerns(entry["cmd"], home)), None)
 
 
 def doubts(state: RunState, home: str) -> list[Intent]:
@@ -195,7 +200,7 @@ def verdict(program: Program, state: RunState, frame: Frame, open_: Sequence[Fra
         return _of_items(program, frame, cmd)
     if "agent" in opened:
         return _of_child(frame, cmd)
-    if not open_ and _take_back(state, frame) is None:
+    if not open_ and not doubts(state, frame.home) and _last_done(state, frame.home) is None:
         return {**cmd, "how": "ok", "result": None}
     return None
 
