@@ -69,14 +69,19 @@ def _child(
         return failed(frame, "InvalidInput", f"`{action.agent}`: " + "; ".join(problems))
     assert isinstance(values, dict)
     names = dict(values)
+    flags = {name: found for name, expr in action.args.items() if (found := scope.flags(program.reads(expr)))}
     first: dict[str, Any] = {}
     for var in plan.agent.vars:
         if var.init is None:
             continue
+        inner = scope_with(program, state, frame, names, flags)
         try:
-            first[var.name] = names[var.name] = program.evaluate(var.init, scope_with(program, state, frame, names))
+            first[var.name] = names[var.name] = program.evaluate(var.init, inner)
         except EvalError as error:
             return fault(frame, "InvalidInput", error.message, f"the initial value of `{var.name}`")
+        if found := inner.flags(program.reads(var.init)):
+            # What is made of an input comes from where that came from.
+            flags = {**flags, var.name: found}
     limits, caps = carve(program, state, frame, plan.agent.budget, action.budget)
     body: dict[str, Json] = {
         "agent": action.agent,
@@ -85,8 +90,7 @@ def _child(
         "limits": limits,
         "caps": caps,
     }
-    came = {name: sorted(flags) for name, expr in action.args.items() if (flags := scope.flags(program.reads(expr)))}
-    return {**body, "from": came} if came else body
+    return {**body, "from": {name: sorted(found) for name, found in flags.items()}} if flags else body
 
 
 def end_of(program: Program, frame: Frame, end: dict[str, Json]) -> Record:
