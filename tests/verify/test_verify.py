@@ -169,7 +169,7 @@ def test_what_is_too_large_is_unknown_and_says_so() -> None:
 
 @pytest.mark.parametrize("first", [0, 100, 300])
 def test_no_run_leaves_what_was_explored(first: int) -> None:
-    """Generated programs of the whole language, under faults and crashes. `tests.verify.escapes` does more."""
+    """Generated programs of the whole language, under faults and crashes. `./dev escapes` does more."""
     from jamjet_dsl.compiler import compile_text
     from tests.reference import programs
 
