@@ -652,6 +652,7 @@ class Compiled(Model):
 
     `sources` maps the name of each file (relative to the main one) to its text. `spans` maps a part of the
     definition to its place; keys are `AGENT`, `AGENT/STATE`, `AGENT/STATE/EDGE_ID`, `AGENT/rules/N`,
+    `AGENT/agent on TRIGGER#N` (a handler of the whole agent), `AGENT/exceeded`,
     `tool/NAME`, `model/NAME`, `record/NAME`; a state inside a branch is `STATE/BRANCH/INNER`, inside an item
     `STATE/each/INNER`.
     `docs` holds doc comments under the same keys. `tests` are the `test` blocks of the main agent, lowered, and
@@ -687,6 +688,7 @@ class MockDef(Model):
 
     target: str
     responses: tuple[MockResponse, ...]
+    span: SpanJson | None = None
 
 
 class TestDef(Model):

@@ -18,6 +18,8 @@ A line `//// run: {"input": {…}, "after": "2h"}` says that the second file is 
 the first is driven until it rests (every tool gives some value of its type), and what stands against moving it to the
 second after that time is found beside the rest, at the state it is in.
 
+A line `//// coverage` says that what no test of the program passes is found beside the rest.
+
 `JAM_UPDATE=1` writes what was found into the blocks instead of comparing, which is to be reviewed as any change.
 """
 
@@ -37,6 +39,7 @@ from jamjet_dsl.syntax.format import format_source
 
 _FENCE = re.compile(r"^(`{3,})\s*(\w*)\s*$")
 _RUN = re.compile(r"^////\s*run:\s*(\{.*\})\s*$", re.MULTILINE)
+_COVERAGE = "//// coverage\n"
 _FILE = re.compile(r"^////\s*file:\s*(\S+)\s*$")
 EXPECTATIONS = ("diagnostics", "definition", "trace", "mermaid", "formatted", "human")
 
@@ -112,7 +115,7 @@ def files_of(text: str) -> dict[str, str]:
             if rows:
                 files[name] = "".join(rows)
             name, rows = match[1], []
-        elif not _RUN.match(line):
+        elif not _RUN.match(line) and line != _COVERAGE:
             rows.append(line)
     return {**files, name: "".join(rows)}
 
@@ -123,7 +126,21 @@ def check(text: str) -> list[Diagnostic]:
     main = next(iter(files))
     run = _RUN.search(text)
     found = compiler.check_text(files[main], main, files)
+    if _COVERAGE in text:
+        found += _not_covered(files)
     return found if run is None else [*found, *_moved(files, json.loads(run[1]))]
+
+
+def _not_covered(files: dict[str, str]) -> list[Diagnostic]:
+    """What no test of the first program passes."""
+    from jamjet_dsl.engine.coverage import Coverage
+    from jamjet_dsl.engine.testing import run_tests
+
+    main = next(iter(files))
+    coverage = Coverage(compiler.compile_text(files[main], main, files=files))
+    for result in run_tests(coverage.compiled):
+        coverage.add(result.through)
+    return coverage.findings()
 
 
 def _moved(files: dict[str, str], run: dict[str, Any]) -> list[Diagnostic]:

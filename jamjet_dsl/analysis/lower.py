@@ -67,6 +67,13 @@ class AgentLowering:
         members = info.decl.members
         parts.note(info.name, info.decl.span, info.decl.doc)
         assert info.flow is not None
+        seen: dict[str, int] = {}
+        for handler in info.handlers:
+            trigger = trigger_name(handler.trigger)
+            at = seen[trigger] = seen.get(trigger, -1) + 1
+            parts.note(f"{info.name}/agent on {trigger}#{at}", handler.span)
+        if info.budget is not None and (exceeded := ast.clause(info.budget.items, ast.ExceededClause)) is not None:
+            parts.note(f"{info.name}/exceeded", exceeded.span)
         events = ((m.name.text, m.params) for m in ast.clauses(members, ast.EventDecl))
         emits = ((m.name.text, m.params) for m in ast.clauses(members, ast.EmitsDecl))
         return d.Agent(
@@ -200,4 +207,5 @@ def _mock(mock: ast.Mock, parts: Parts) -> d.MockDef:
             case ast.Answers(option=option, form=form):
                 form_json = parts.expr(form) if form is not None else None
                 responses.append(d.MockResponse(option=option.text, form=form_json))
-    return d.MockDef(target=parts.analysis.symbols[mock.target].name, responses=tuple(responses))
+    target = parts.analysis.symbols[mock.target].name
+    return d.MockDef(target=target, responses=tuple(responses), span=parts.place(mock.target.span))

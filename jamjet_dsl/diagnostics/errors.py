@@ -4,7 +4,7 @@ exception that commands and the Python API let through to a user."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class ErrorCode(NamedTuple):
@@ -100,6 +100,10 @@ class JamError(Exception):
         self.message = message
         self.help = help or ERRORS[code].help
         self.details = details
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it crosses from one process to another; what a subclass holds beside this stays behind."""
+        return JamError, (self.code, self.message, self.help, self.details)
 
     def __str__(self) -> str:
         lines = [f"error[{self.code}]: {self.message}", *(f"  {d}" for d in self.details), f"help: {self.help}"]

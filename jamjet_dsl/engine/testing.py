@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.engine.hidden import unmarked
+from jamjet_dsl.engine.passed import Passed, passed
 from jamjet_dsl.engine.sight import Sight
 from jamjet_dsl.engine.simulate import Answered, Raised, Returned, Simulation, Stuck, used_by
 from jamjet_dsl.engine.veil import Veil
@@ -21,18 +23,30 @@ from jamjet_dsl.kernel.values import EvalError, to_public
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One thing that was not as expected. `kind` is path, expect, stuck or input; `text` the expectation as written."""
+    """One thing that was not as expected. `kind` is path, expect, stuck or input; `text` the expectation as written;
+    `code` that of the catalogue, where it has one (JAM902: a mock is missing)."""
 
     kind: str
     message: str
     text: str = ""
     expected: Any = None
     found: Any = None
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unused:
+    """A mock of something that the run did not come to (JAM902). It fails no test."""
+
+    target: str
+    line: int = 0
+    code: str = "JAM902"
 
 
 @dataclass(frozen=True, slots=True)
 class TestResult:
-    """How a test went. `path` are the states the run went through; `calls` counts calls by tool; times in ms."""
+    """How a test went. `path` are the states the run went through; `calls` counts calls by tool; times in ms. `passed`
+    says whether all was as expected, `through` what states and edges the run has passed."""
 
     __test__ = False
     title: str
@@ -47,10 +61,16 @@ class TestResult:
     simulated_ms: int
     file: str = ""
     line: int = 0
+    unused: tuple[Unused, ...] = ()
+    through: Passed = field(default_factory=Counter)
 
     def as_json(self) -> dict[str, Any]:
-        """All fields, for `--format json`."""
-        return asdict(self)
+        """All fields but `through`, for `--format json`."""
+        return asdict(replace(self, through=Counter()), dict_factory=_without_through)
+
+
+def _without_through(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in items if name != "through"}
 
 
 def run_tests(compiled: d.Compiled, match: str | None = None) -> list[TestResult]:
@@ -70,14 +90,17 @@ def run_test(compiled: d.Compiled, test: d.TestDef) -> TestResult:
     try:
         simulation.run({name: to_public(mocks.value(expr)) for name, expr in test.inputs.items()})
     except Stuck as stuck:
-        failures.append(Failure("stuck", str(stuck)))
+        code = "JAM902" if isinstance(stuck, Unmocked) else ""
+        failures.append(Failure("stuck", str(stuck), code=code))
     except EvalError as error:
         failures.append(Failure("input", f"a value of the test cannot be computed: {error.message}"))
     except JamError as error:
         failures.append(Failure("input", error.message, found=list(error.details)))
     if not failures or simulation.path:
         failures += _compare(program, simulation, test)
-    return _masked(program, simulation, _result(simulation, test, failures))
+    result = _result(simulation, test, failures)
+    unused = tuple(Unused(m.target, m.span.line if m.span else 0) for m in test.mocks if not mocks.used(m.target))
+    return _masked(program, simulation, replace(result, unused=unused, through=passed(program, simulation.journal)))
 
 
 def _masked(program: Program, simulation: Simulation, result: TestResult) -> TestResult:
@@ -128,6 +151,10 @@ def _with_stubs(definition: d.Definition, mocked: set[str]) -> d.Definition:
     return definition.model_copy(update={"agents": agents})
 
 
+class Unmocked(Stuck):
+    """The run came to something that the test does not mock."""
+
+
 class _Mocks:
     """The mocks of a test, in the order of their uses."""
 
@@ -136,6 +163,10 @@ class _Mocks:
         self._by_target = {mock.target: mock.responses for mock in test.mocks}
         self._used: dict[str, int] = {}
         self._empty = names_only({})
+
+    def used(self, target: str) -> bool:
+        """Whether the run came to what a mock is of."""
+        return target in self._used
 
     def value(self, expr: d.ExprJson) -> Any:
         """A value that a test gives. Raises EvalError."""
@@ -156,7 +187,7 @@ class _Mocks:
         response = self._response(question.state)
         if response is None:
             if question.expires_at_ms is None:
-                raise Stuck(f"`{question.state}` asks a person: add `mock {question.state} answers OPTION`")
+                raise Unmocked(f"`{question.state}` asks a person: add `mock {question.state} answers OPTION`")
             return Answered(None)
         if response.option == "timeout":  # no option is called so
             return Answered(None)
@@ -165,7 +196,7 @@ class _Mocks:
     def _outcome(self, target: str, what: str, advice: str = "") -> Returned | Raised:
         response = self._response(target)
         if response is None:
-            raise Stuck(f"{what}: add `{advice or f'mock {target} returns …'}`")
+            raise Unmocked(f"{what}: add `{advice or f'mock {target} returns …'}`")
         if response.raises is not None:
             return Raised(response.raises)
         if response.returns is None:

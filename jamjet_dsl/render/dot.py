@@ -111,9 +111,24 @@ def _taken(overlay: Overlay | None, source: str, arrow: Arrow) -> int:
 def _passed(overlay: Overlay | None, source: str, target: str, arrow: Arrow) -> bool:
     """Whether it went along an edge. A way into or out of a branch or item has no name of its own: it was taken if
     both its ends were."""
+    if overlay is not None and overlay.coverage and source == START:
+        return target in overlay.states
     if overlay is None or arrow.id or arrow.kind != "inner":
         return _taken(overlay, source, arrow) > 0
-    return all(end.removesuffix(JOIN) in overlay.states for end in (source, target))
+    return all(_was_there(overlay, end) for end in (source, target))
+
+
+def _was_there(overlay: Overlay, node: str) -> bool:
+    """Whether it came through a node. The mark at which an edge ends a branch or an item stands for that edge."""
+    state, mark, edge = node.removesuffix(JOIN).partition("/\x00")
+    return (state, edge) in overlay.edges if mark else state in overlay.states
+
+
+def _shades(overlay: Overlay) -> tuple[str, str]:
+    """The colours of what was passed, and of the rest. Where coverage is asked, the rest is what matters."""
+    if overlay.coverage:
+        return GREEN, RED
+    return (RED if overlay.alarming else "#d69e00"), FAINT
 
 
 def _columns(graph: nx.MultiDiGraph, height: int) -> dict[str, int]:
@@ -204,6 +219,9 @@ def _card(box: Box, overlay: Overlay | None, faded: bool) -> str:
             (RED if overlay.alarming else "#d69e00"),
             3,
         )
+    if overlay and overlay.coverage:
+        ink, soft, faded = INK, SOFT, False
+        fill, border, width = (PAPER, GREEN, 2) if visits else ("#fdeaea", RED, 2)
     bar = FAINT if faded else accent
     title = f"<b>{_esc(box.title)}</b>"
     badge = _badge(box, faded)
@@ -235,7 +253,7 @@ def _badge(box: Box, faded: bool) -> str:
 
 def _tag(graph: nx.MultiDiGraph, source: str, target: str, arrows: list[Arrow], overlay: Overlay | None) -> list[str]:
     """The ways of trouble from one state to another as a small tag at its side: `timeout, after 2× → escalated`."""
-    colour = FAINT if overlay is not None else _EDGE[arrows[0].kind][0]
+    colour = _shades(overlay)[1] if overlay is not None else _EDGE[arrows[0].kind][0]
     said = ", ".join(a.label + (f" ≤ {a.limit}×" if a.limit is not None else "") for a in arrows)
     name = _id(f"{source}\x00tag {arrows[0].kind in _ASIDE} {target}")
     text = "<br/>".join(_esc(part) for part in textwrap.wrap(f"{said} → {graph.nodes[target]['box'].title}", 30))
@@ -278,18 +296,16 @@ def _edge(source: str, target: str, arrow: Arrow, overlay: Overlay | None, strai
     state = source.removesuffix(JOIN)
     taken = _taken(overlay, source, arrow)
     if overlay is not None:
+        on, off = _shades(overlay)
         if _passed(overlay, source, target, arrow):
-            colour, width = (RED if overlay.alarming else "#d69e00"), 3.0
+            colour, width = on, 2.0 if overlay.coverage else 3.0
         else:
-            colour = FAINT
+            colour = off
     attributes = [f'color="{colour}"', f"style={style}", f"penwidth={width}", clipped]
-    label = _edge_label(arrow, taken, FAINT if overlay is not None and not taken else SOFT)
+    faint = _shades(overlay)[1] if overlay is not None and not taken else ""
+    label = _edge_label(arrow, taken, faint or SOFT)
     if label:
-        shade = (
-            FAINT
-            if overlay is not None and not taken
-            else (colour if arrow.kind in _ASIDE or arrow.kind == "option" else INK)
-        )
+        shade = faint or (colour if arrow.kind in _ASIDE or arrow.kind == "option" else INK)
         attributes.append(f'fontcolor="{shade}"')
         attributes.append(f"label=<{label}>")
     if arrow.kind in _ASIDE:
@@ -328,7 +344,7 @@ def _header(graph: nx.MultiDiGraph, overlay: Overlay | None) -> str:
     rows = [f'<tr><td align="left"><font point-size="17"><b>{_esc(agent.name)}</b></font>{version}</td></tr>']
     if overlay and overlay.title:
         rows.append(
-            f'<tr><td align="left"><font point-size="11" color="{RED if overlay.alarming else AMBER}"><b>{_esc(overlay.title)}</b></font></td></tr>'
+            f'<tr><td align="left"><font point-size="11" color="{RED if overlay.alarming else GREEN if overlay.coverage else AMBER}"><b>{_esc(overlay.title)}</b></font>{_legend(overlay)}</td></tr>'
         )
     facts = _rows("takes", [f"{f.name}: {readable.type_text(f.type)}" for f in agent.inputs])
     facts += _rows("gives", [f"{f.name}: {readable.type_text(f.type)}" for f in agent.outputs])
@@ -359,6 +375,14 @@ def _header(graph: nx.MultiDiGraph, overlay: Overlay | None) -> str:
         f'<font color="{AMBER}">- - timeout, budget</font>  ·· limit used up</font></td></tr>'
     )
     return f'<table border="0" cellborder="0" cellspacing="0" cellpadding="2">{"".join(rows)}</table>'
+
+
+def _legend(overlay: Overlay) -> str:
+    if not overlay.coverage:
+        return ""
+    return (
+        f'<font point-size="9">   <font color="{GREEN}">■</font> passed  <font color="{RED}">■ not passed</font></font>'
+    )
 
 
 def _message(name: str, message: d.Message) -> str:

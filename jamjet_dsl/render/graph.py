@@ -72,13 +72,15 @@ class Cluster:
 
 @dataclass(slots=True)
 class Overlay:
-    """Which way a run, or the path of a finding, took. Keys of `edges` are (state path, edge id)."""
+    """Which way a run, or the path of a finding, took, or what tests have passed (`coverage`: then what they have not
+    is drawn as strongly). Keys of `edges` are (state path, edge id)."""
 
     states: dict[str, int] = field(default_factory=dict)
     edges: dict[tuple[str, str], int] = field(default_factory=dict)
     current: tuple[str, ...] = ()
     title: str = ""
     alarming: bool = False
+    coverage: bool = False
 
 
 _TROUBLE = {"error": "error", "timeout": "timeout", "denied": "denied", "in_doubt": "in_doubt"}

@@ -26,7 +26,7 @@ _TROUBLE = frozenset({"error", "timeout", "denied", "in_doubt", "else", "handler
 
 
 def to_mermaid(graph: nx.MultiDiGraph, overlay: Overlay | None = None) -> str:
-    """A `flowchart` of the graph; edges a run took are thick."""
+    """A `flowchart` of the graph; edges a run took are thick, those that tests leave out red."""
     ids = {path: f"n{i}" for i, path in enumerate(graph)}
     lines = ["flowchart TD"]
     nested: dict[str, list[Cluster]] = {}
@@ -37,19 +37,29 @@ def to_mermaid(graph: nx.MultiDiGraph, overlay: Overlay | None = None) -> str:
         members.setdefault(box.cluster, []).append(box)
     lines += _group("", ids, members, nested, 1)
     taken: list[int] = []
+    left: list[int] = []
     for n, (source, target, arrow) in enumerate(graph.edges(data="arrow")):
         lines.append(f"  {ids[source]} {_link(arrow)} {ids[target]}")
         if overlay and arrow.id and (source.removesuffix("/\x00join"), arrow.id) in overlay.edges:
             taken.append(n)
+        elif arrow.id:
+            left.append(n)
     lines.append(_CLASSES)
     for path, box in graph.nodes(data="box"):
         css = _css(box)
         if overlay and path in overlay.current:
             css = "here"
+        if overlay and overlay.coverage and path not in overlay.states and box.kind in ("state", "final", "failed"):
+            css = "left"
         if css:
             lines.append(f"  class {ids[path]} {css}")
+    on = "#1d7f4e" if overlay and overlay.coverage else "#d69e00"
     if taken:
-        lines.append(f"  linkStyle {','.join(map(str, taken))} stroke:#d69e00,stroke-width:4px")
+        lines.append(f"  linkStyle {','.join(map(str, taken))} stroke:{on},stroke-width:4px")
+    if overlay and overlay.coverage:
+        lines.append("  classDef left fill:#fdeaea,stroke:#c62f3b,stroke-width:3px")
+        if left:
+            lines.append(f"  linkStyle {','.join(map(str, left))} stroke:#c62f3b")
     return "\n".join(lines) + "\n"
 
 

@@ -21,6 +21,7 @@ from jamjet_dsl.analysis.checks.guards import check_guards
 from jamjet_dsl.analysis.checks.handlers import check_handlers
 from jamjet_dsl.analysis.checks.joins import check_joins
 from jamjet_dsl.analysis.checks.liveness import check_dead_assignments
+from jamjet_dsl.analysis.checks.mocks import check_mocks
 from jamjet_dsl.analysis.checks.policy import check_policy
 from jamjet_dsl.analysis.checks.properties import check_properties
 from jamjet_dsl.analysis.checks.repeats import check_tool_retries
@@ -40,6 +41,7 @@ PROGRAM_CHECKS: tuple[ProgramCheck, ...] = (
     check_dead_assignments,
     check_secrets,
     check_expected,
+    check_mocks,
 )
 
 AGENT_CHECKS: tuple[AgentCheck, ...] = (
