@@ -36,3 +36,11 @@ def test_wrong_input_of_the_command(jam: Jam, tmp_path: Path) -> None:
     ):
         found = jam(*args)
         assert (found.code, said in found.err + found.out) == (code, True), found
+
+
+def test_a_folder_of_many_programs_is_not_listed_whole(jam: Jam, tmp_path: Path) -> None:
+    for number in range(30):
+        (tmp_path / f"p{number:02}.jam").write_text(HEAD)
+    said = jam("verify", ".")
+    assert (said.code, "there are 30 programs" in said.err, "and 22 more" in said.err) == (2, True, True)
+    assert len(said.err.splitlines()) < 15
