@@ -61,7 +61,7 @@ def verify_command(program: str, replay: bool, target: str | None, states: int, 
     if form == "json":
         print_json(_as_json(found))
     else:
-        click.echo("\n".join(_told(found, replay)))
+        click.echo("\n".join(_told(found, compiled, replay)))
     if target is not None:
         _draw(found, compiled, target)
     undecided = any(answer.verdict == "unknown" for answer in found.answers)
@@ -91,11 +91,11 @@ def _read(program: str) -> tuple[CheckResult, Compiled]:
 # ---- people
 
 
-def _told(found: Verified, replay: bool) -> Iterator[str]:
+def _told(found: Verified, compiled: Compiled, replay: bool) -> Iterator[str]:
     head = f"{click.style(plain(found.agent), bold=True)}: {counted(found.states, 'state')}, {found.steps:,} steps"
     yield f"{head} explored" + (f"; two items stand for any number in {_lists(found)}" if found.lists else "")
     for answer in found.answers:
-        yield from _answer(answer, replay)
+        yield from _answer(answer, compiled, replay)
     for left in found.left:
         yield f"not explored: {plain(left, None)}"
 
@@ -104,7 +104,7 @@ def _lists(found: Verified) -> str:
     return ", ".join(f"`{plain(name, None)}`" for name in found.lists)
 
 
-def _answer(answer: Answer, replay: bool) -> Iterator[str]:
+def _answer(answer: Answer, compiled: Compiled, replay: bool) -> Iterator[str]:
     sign, colour = _SIGNS[answer.verdict]
     place = f"  {plain(answer.asked.file)}:{answer.asked.line}" if answer.asked.file else ""
     name = f"{plain(answer.asked.label)}: " if answer.asked.label else ""
@@ -118,7 +118,7 @@ def _answer(answer: Answer, replay: bool) -> Iterator[str]:
     if len(answer.guards) > _MOST_GUARDS:
         yield f"    and {len(answer.guards) - _MOST_GUARDS} more"
     if answer.verdict == "violated":
-        yield f"    path: {plain(_path(answer.way), None)}"
+        yield f"    path: {plain(_path(answer.way, _edges(compiled)), None)}"
         yield f"    when: {plain('; '.join(_story(answer.way)) or 'it starts', None)}"
         if answer.run is None:
             yield "    no real run was found that goes this way: it may be one of the abstraction only"
@@ -139,14 +139,31 @@ def _moves(way: tuple[Step, ...]) -> list[tuple[str, str, str]]:
     return [move for step in way for move in step.moves]
 
 
-def _path(way: tuple[Step, ...]) -> str:
+def _edges(compiled: Compiled) -> dict[tuple[str, str], str]:
+    """The edges of the agent's states as people read them."""
+    from jamjet_dsl.definition import State
+    from jamjet_dsl.kernel.program import Program
+    from jamjet_dsl.render.graph import trigger_text
+
+    found: dict[tuple[str, str], str] = {}
+    for region, states in Program.of(compiled.definition).main.regions.items():
+        for state in states.values():
+            place = f"{region}/{state.name}" if region else state.name
+            for edge in state.edges if isinstance(state, State) else ():
+                word = "when " if edge.trigger == "when" else "on " if edge.trigger == "option" else ""
+                found[place, edge.id] = f"{word}{trigger_text(edge)}" if trigger_text(edge) else "then"
+    return found
+
+
+def _path(way: tuple[Step, ...], edges: dict[tuple[str, str], str]) -> str:
     moves = _moves(way)
     if not moves:
         return "where it starts"
     text, at = moves[0][0], moves[0][0]
     for before, edge, to in moves:
+        said = edges.get((before, edge), "budget exceeded" if edge == "exceeded" else edge.partition("#")[0])
         text += f" … {before}" if before != at else ""
-        text += f" ─({edge})→ {to}"
+        text += f" ─({said})→ {to}"
         at = to
     return text
 

@@ -16,7 +16,7 @@ def test_the_command(jam: Jam, tmp_path: Path) -> None:
     said = jam("verify", "a.jam", "--replay")
     assert said.code == 1
     assert "✗ violated  no path calls mail twice  a.jam:" in said.out
-    assert "path: one ─(always#0)→ two" in said.out
+    assert "path: one ─(then)→ two" in said.out
     assert "mail gives" in said.out
     told_json = jam("verify", "a.jam", "--format", "json")
     assert told_json.code == 1
