@@ -16,6 +16,7 @@ from jamjet_dsl.analysis.checks.branches import check_branches
 from jamjet_dsl.analysis.checks.budgets import check_budgets, check_retries
 from jamjet_dsl.analysis.checks.expected import check_expected
 from jamjet_dsl.analysis.checks.facts import intact_agents
+from jamjet_dsl.analysis.checks.fitting import check_fitting
 from jamjet_dsl.analysis.checks.graph import check_graph
 from jamjet_dsl.analysis.checks.guards import check_guards
 from jamjet_dsl.analysis.checks.handlers import check_handlers
@@ -48,6 +49,7 @@ AGENT_CHECKS: tuple[AgentCheck, ...] = (
     check_graph,
     check_handlers,
     check_budgets,
+    check_fitting,
     check_assignment,
     check_branches,
     check_joins,
