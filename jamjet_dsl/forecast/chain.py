@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.forecast.assumed import Assumed
-from jamjet_dsl.forecast.skeleton import Skeleton
+from jamjet_dsl.forecast.skeleton import Skeleton, live_moves, places
 from jamjet_dsl.forecast.world import End, Node, Spent, Step, World
 from jamjet_dsl.kernel.ids import action_id, base_of
 from jamjet_dsl.kernel.model import Frame, Intent, Json, RunState
@@ -162,6 +162,7 @@ class _Key:
         self.cost = any(limit.cost is not None for limit in limits)
         self.time = any(limit.time_ms is not None for limit in limits)
         self.active = any(limit.active_ms is not None for limit in limits)
+        self.live = live_moves(defn)
 
     def of(self, node: Node) -> tuple[Any, ...]:
         """The key of a node."""
@@ -174,7 +175,7 @@ class _Key:
             state.parked is not None,
             state.status,
             state.final_state,
-            repr(state.vars) if state.vars else "",
+            self._moves(state),
             tuple(self._frame(state, frame, now) for _, frame in sorted(state.frames.items())),
             self._intents(state),
             tuple(sorted((_plain(name), at - now) for name, at in state.timers.items())),
@@ -190,6 +191,13 @@ class _Key:
             spent.cost if self.cost else "",
             spent.active_ms if self.active else 0,
         )
+
+    def _moves(self, state: RunState) -> str:
+        """The proposed calls that may still be made."""
+        if not state.vars:
+            return ""
+        live = self.live.get(state.frames[""].state, frozenset())
+        return repr(sorted((name, value) for name, value in state.vars.items() if name in live))
 
     def _frame(self, state: RunState, frame: Frame, now: int) -> tuple[Any, ...]:
         account = frame.account
@@ -246,8 +254,6 @@ class _Key:
 
 
 def _actions(defn: Any) -> Iterator[Any]:
-    from jamjet_dsl.forecast.skeleton import places
-
     for place in places(defn).values():
         if place.state.action is not None:
             yield place.state.action

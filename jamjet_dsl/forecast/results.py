@@ -30,6 +30,8 @@ _PICO = 12
 """Costs are counted in parts of 10^-12 of the currency: exact for every price of a token."""
 _LARGE = frozenset({"tokens", "cost", "time", "active"})
 PART = 0.95
+MAX_TABLE = 20_000
+"""States of a chain that is made only to tell what more steps would be worth."""
 
 
 class Amount(NamedTuple):
@@ -249,14 +251,21 @@ def forecast(defn: d.Definition, given: Given, most: int = MAX_NODES) -> Forecas
             continue
         columns[name] = ways.column(name)
         tables[name] = _within(ways, name, columns[name], limit)
-    failing, costly = contributions(columns["as_written"].chain)
+    failing, costly = contributions(
+        columns["as_written"].chain, {place: number for number, place in enumerate(places(defn))}
+    )
     return Forecast(defn, given, columns, failing, costly, tables, limit)
 
 
 def _within(ways: Ways, name: str, column: Column, limit: int | None) -> dict[int, float]:
     """The odds of completing within so many steps, for every number up to twice the limit that is declared. (A run that
     stays within n steps is the same run under every limit that is at least n.)"""
-    chain = column.chain if limit is None else ways.chain(name, doubled=True)[0]
+    chain = column.chain
+    if limit is not None:
+        try:
+            chain = Ways(ways.defn, ways.given, MAX_TABLE).chain(name, doubled=True)[0]
+        except JamError:
+            pass  # so large a chain is not worth it: the table ends at the limit that is declared
     kept = ways.defn.agent.budget.reserve.steps if limit is not None and ways.defn.agent.budget is not None else 0
     found = spread(chain, knots(chain), lambda spent: spent.steps, chain.steps)
     wanted = [node for node, end in chain.ends.items() if end.how == "completed" and not end.exceeded]
@@ -269,7 +278,7 @@ def _within(ways: Ways, name: str, column: Column, limit: int | None) -> dict[in
     return table
 
 
-def contributions(chain: Chain) -> tuple[list[Share], list[Share]]:
+def contributions(chain: Chain, order_of: Mapping[str, int]) -> tuple[list[Share], list[Share]]:
     """Which state contributes most to not completing, and to the cost, the most first.
 
     The first is by how much the odds of completing would rise if no attempt of the state ever failed, as far as one
@@ -301,13 +310,14 @@ def contributions(chain: Chain) -> tuple[list[Share], list[Share]]:
             if arc.drawn is not None and arc.drawn[1] != OK and arc.chance:
                 place = arc.drawn[0]
                 lost[place] = lost.get(place, 0.0) + flow[node] * arc.chance * (after - odds[arc.to])
-    return _ranked(lost), _ranked(cost)
+    return _ranked(lost, order_of), _ranked(cost, order_of)
 
 
-def _ranked(found: Mapping[str, float]) -> list[Share]:
+def _ranked(found: Mapping[str, float], order_of: Mapping[str, int]) -> list[Share]:
+    """The most first; what is alike in the order of the program."""
     kept = {place: value for place, value in found.items() if value > 1e-12}
     whole = math.fsum(kept.values())
-    ranked = sorted(kept.items(), key=lambda item: (-round(item[1], 12), item[0]))
+    ranked = sorted(kept.items(), key=lambda item: (-round(item[1], 12), order_of.get(item[0], len(order_of))))
     return [Share(place, value, value / whole) for place, value in ranked]
 
 

@@ -296,3 +296,31 @@ def length_of(source: d.ExprJson) -> int | None:
     if source[:2] == ["call", "range"] and len(source) == 3 and source[2][0] == "int":
         return max(int(source[2][1]), 0)
     return None
+
+
+def live_moves(defn: d.Definition) -> dict[str, frozenset[str]]:
+    """By state of the main agent's body, the proposed calls that may still be made from there on. Any other that a run
+    has kept decides nothing any more."""
+    states = [state for state in defn.agent.body.states if isinstance(state, d.State)]
+    handlers = {handler.target for handler in defn.agent.handlers}
+    if defn.agent.budget is not None and defn.agent.budget.exceeded is not None:
+        handlers.add(defn.agent.budget.exceeded)
+    used = {state.name: frozenset(_moves(state)) for state in states}
+    set_ = {s.name: {s.action.bind} if isinstance(s.action, d.Think) and s.action.tools else set() for s in states}
+    live = dict(used)
+    changed = True
+    while changed:
+        changed = False
+        for state in states:
+            targets = {edge.target for edge in state.edges} | {edge.limit_to for edge in state.edges} | handlers
+            after = frozenset[str]().union(*(live.get(target or "", frozenset()) for target in targets))
+            found = used[state.name] | (after - set_[state.name])
+            changed = changed or found != live[state.name]
+            live[state.name] = found
+    return live
+
+
+def _moves(state: d.State) -> Iterator[str]:
+    for _, inner in _states("", d.Region(start=state.name, states=(state,))):
+        if isinstance(inner.action, d.CallProposed):
+            yield inner.action.move
