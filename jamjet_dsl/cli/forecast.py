@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,8 +68,8 @@ def forecast_command(
     """The odds of a program: of completing, and of every other end; its steps, tokens, cost and time; what its retries
     and checkpoints are worth, side by side.
 
-    NAME is a tool, a model, a state or `*`; P a percentage. What is not said here stands in `[forecast]` of jam.toml, or
-    is fitted with --from; what nobody says goes well, at once, by any edge alike. docs/forecast.md says what is exact.
+    NAME is a tool, a model, a state or `*`; P a percentage. What is not said here stands in `[forecast]` of jam.toml,
+    or is fitted with --from; what nobody says goes well, at once, by any edge alike. docs/forecast.md says the rest.
     """
     _is_svg(output)
     compiled = load(program)
@@ -158,7 +159,8 @@ def percent(chance: float) -> str:
 def _told(found: Forecast, fitted: Fitted | None, no_checkpoint: bool) -> list[str]:
     first = found.columns["without_checkpoints" if no_checkpoint else "as_written"]
     name = click.style(plain(found.defn.main), bold=True)
-    lines = [f"{name} completes with {percent(first.completes)}" + (" without checkpoints" if no_checkpoint else ""), ""]
+    how = " without checkpoints" if no_checkpoint else ""
+    lines = [f"{name} completes with {percent(first.completes)}{how}", ""]
     lines += _columns(found)
     lines += _ranking("what failing costs, in odds of completing", found.failing, percent, "never failing is worth")
     lines += _ranking("what it costs", found.costly, lambda cost: _money(cost, found), "")
@@ -199,9 +201,11 @@ def _columns(found: Forecast) -> list[str]:
             rows.append((f"{what}, 95 % within", [show(column.amounts[what].p95) for column in columns]))
     left = max(len(label) for label, _ in rows)
     wide = [max(len(cells[n]) for _, cells in rows) for n in range(len(columns))]
-    return [
-        f"  {label:<{left}}  " + "  ".join(f"{cell:>{wide[n]}}" for n, cell in enumerate(cells)) for label, cells in rows
-    ]
+    return [f"  {label:<{left}}  {_row(cells, wide)}" for label, cells in rows]
+
+
+def _row(cells: list[str], wide: list[int]) -> str:
+    return "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, wide, strict=True))
 
 
 def _ranking(title: str, shares: list[Share], show: Any, words: str) -> list[str]:
@@ -225,11 +229,11 @@ def _steps(found: Forecast) -> list[str]:
     rows = rows_of(found, _ROWS)
     lines = ["", "what a budget of steps does to the odds of completing:"]
     wide = [max(len(head), 12) for head in _HEADS]
-    lines.append(f"  {'steps':>7}  " + "  ".join(f"{head:>{wide[n]}}" for n, head in enumerate(_HEADS)))
+    lines.append(f"  {'steps':>7}  {_row(list(_HEADS), wide)}")
     for steps in rows:
         cells = [percent(column.get(steps, column[max(column)])) for column in table.values()]
         mark = " (as declared)" if steps == found.declared_steps else ""
-        lines.append(f"  {steps:>7}  " + "  ".join(f"{cell:>{wide[n]}}" for n, cell in enumerate(cells)) + mark)
+        lines.append(f"  {steps:>7}  {_row(cells, wide)}{mark}")
     return lines
 
 
@@ -240,10 +244,9 @@ def _sampled(found: Forecast) -> list[str]:
     assert samples is not None
     lines = ["", f"{samples.runs:,} runs of the kernel by the same odds, seed {samples.seed}:"]
     for row in compared(found):
-        if row["what"] in _HOWS:
-            show, word = percent, _HOWS[row["what"]]
-        else:
-            show, word = (lambda n: f"{n:,.6g}"), f"{row['what']}, expected" + (" (ms)" if row["what"] == "time" else "")
+        what = row["what"]
+        show: Callable[[float], str] = percent if what in _HOWS else _number
+        word = _HOWS.get(what, f"{what}, expected" + (" (ms)" if what == "time" else ""))
         low, high = (show(value) for value in row["interval"])
         off = row["sampled"] - row["exact"]
         lines.append(
@@ -251,6 +254,10 @@ def _sampled(found: Forecast) -> list[str]:
             f" exact {show(row['exact'])}, difference {'-' if off < 0 else '+'}{show(abs(off))}"
         )
     return lines
+
+
+def _number(value: float) -> str:
+    return f"{value:,.6g}"
 
 
 def _where_from(found: Forecast, fitted: Fitted | None) -> list[str]:
@@ -275,5 +282,3 @@ def _where_from(found: Forecast, fitted: Fitted | None) -> list[str]:
     lines.append("  the policy allows every call; guards and people choose alike where --take says nothing")
     lines.append(f"  {exactness(found)}")
     return lines
-
-

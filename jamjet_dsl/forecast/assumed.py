@@ -202,9 +202,7 @@ class Assumed:
     def arrival(self, place: str, event: str, limited: bool) -> Odds:
         """When an event comes that is waited for; not at all by the odds of `timeout`."""
         late = self.given.take.get(place, {}).get(TIMEOUT, 0.0)
-        found = [
-            ((1.0 - late) * share, Landing(event, ms)) for share, ms in self.given.latency.get(place, AT_ONCE)
-        ]
+        found = [((1.0 - late) * share, Landing(event, ms)) for share, ms in self.given.latency.get(place, AT_ONCE)]
         return [(c, landing) for c, landing in [*found, (late, _NEVER)] if c > 0.0]
 
 

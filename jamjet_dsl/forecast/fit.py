@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from jamjet_dsl import definition as d
@@ -154,7 +155,7 @@ class _Counts:
 
     def _unseen(self) -> list[str]:
         seen = {*self.worked, *self.failed}
-        unseen = [name for name in _called(self.defn) if name not in seen]
+        unseen = [name for name in sorted(self.defn.tools) if name not in seen]
         for name, place in self.places.items():
             asks = isinstance(place.state.action, d.Ask)
             thinks = isinstance(place.state.action, d.Think) and name not in seen
@@ -165,10 +166,6 @@ class _Counts:
 
 def _and(text: str) -> str:
     return f", {text}" if text else ""
-
-
-def _called(defn: d.Definition) -> list[str]:
-    return sorted(defn.tools)
 
 
 class _Journal:
@@ -284,7 +281,7 @@ def in_parts(times: Sequence[int], parts: int = PARTS) -> Times:
     number = min(parts, len(ordered))
     cuts = [len(ordered) * n // number for n in range(number + 1)]
     found: dict[int, float] = {}
-    for low, high in zip(cuts, cuts[1:], strict=False):
+    for low, high in pairwise(cuts):
         middle = round(math.fsum(ordered[low:high]) / (high - low))
         found[middle] = found.get(middle, 0.0) + (high - low) / len(ordered)
     return tuple((chance, ms) for ms, chance in sorted(found.items()))

@@ -6,22 +6,18 @@ Each layer overrides the one before it: what journals tell, what `[forecast]` in
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.diagnostics.suggest import did_you_mean
-from jamjet_dsl.forecast.assumed import EVERY, HAPPENED, TIMEOUT, Assumed, Given, Times
+from jamjet_dsl.forecast.assumed import EVERY, HAPPENED, TIMEOUT, Assumed, Given
+from jamjet_dsl.forecast.numbers import percent, share, times
 from jamjet_dsl.forecast.skeleton import Place, places
 from jamjet_dsl.kernel.errors import STANDARD_ERRORS
 from jamjet_dsl.kernel.program import WRITES
 
-_UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_LONGEST_MS = 3_650 * _UNITS["d"]
 KINDS = ("reliability", "errors", "latency", "tokens", "items", "take", "crash")
 _NOT_OF_CALLS = frozenset({"JoinFailed", "ChildFailed"})
 
@@ -113,10 +109,10 @@ class Reader:
             case "latency":
                 found.latency[self._taking_time(said)] = times(said.value, said.where)
             case "tokens":
-                place = self._place(said.name, said.where, lambda p: isinstance(p.state.action, d.Think), "asks a model")
+                place = self._place(said.name, said.where, _thinks, "asks a model")
                 found.tokens[place.name] = _tokens(said)
             case "items":
-                place = self._place(said.name, said.where, lambda p: isinstance(p.state.action, d.Each), "has an `each`")
+                place = self._place(said.name, said.where, _repeats, "has an `each`")
                 found.items[place.name] = _number(said)
             case "take":
                 place, choice = self._choice(said)
@@ -219,7 +215,7 @@ class Reader:
         """The choices of one kind are all of what may happen."""
         for group in self._groups(self.places[place]):
             said = [odds[name] for name in group if name in odds]
-            whole, all_said = math.fsum(said), len(said) == len([name for name in group if name != TIMEOUT or name in odds])
+            whole, all_said = math.fsum(said), all(name in odds or name == TIMEOUT for name in group)
             if whole > 1.0 + 1e-9 or (said and all_said and whole < 1.0 - 1e-9):
                 raise JamError(
                     "JAMR006",
@@ -242,13 +238,21 @@ class Reader:
         known = sorted((STANDARD_ERRORS - _NOT_OF_CALLS) | set(raised))
         rows = said.value.items() if isinstance(said.value, dict) else _pairs(said)
         found: dict[str, float] = {}
-        for error, share in rows:
+        for error, part in rows:
             if error not in known:
                 raise _unknown(str(error), known, said.where, f"error of `{name}`")
-            found[error] = _share(share, said.where)
+            found[error] = share(part, said.where)
         if not math.fsum(found.values()) > 0.0:
             raise JamError("JAMR006", f"{said.where}: no share is more than 0", f"write {_EXAMPLE['errors']}")
         return found
+
+
+def _thinks(place: Place) -> bool:
+    return isinstance(place.state.action, d.Think)
+
+
+def _repeats(place: Place) -> bool:
+    return isinstance(place.state.action, d.Each)
 
 
 _CALLS = (d.Call, d.CallProposed, d.CallApproved, d.Think)
@@ -261,63 +265,7 @@ def _waits_outside(place: Place) -> bool:
 
 def _pairs(said: Said) -> list[tuple[str, str]]:
     rows = [part.partition(":") for part in str(said.value).split(",")]
-    return [(error.strip(), share.strip() or "1") for error, _, share in rows]
-
-
-def _share(value: object, where: str) -> float:
-    try:
-        share = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        share = math.nan
-    if isinstance(value, bool) or not (math.isfinite(share) and share >= 0.0):
-        raise JamError("JAMR006", f"{where}: `{value}` is no share", "write a number, 0 or more")
-    return share
-
-
-def percent(value: object, where: str) -> float:
-    """`99%`, or a number from 0 to 1. Raises JamError JAMR006."""
-    help = "write a percentage such as 99%, or a number from 0 to 1"
-    text = value.strip() if isinstance(value, str) else value
-    try:
-        if isinstance(text, bool):
-            raise TypeError
-        number = Fraction(text[:-1].strip()) / 100 if isinstance(text, str) and text.endswith("%") else Fraction(text)  # type: ignore[arg-type]
-    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
-        raise JamError("JAMR006", f"{where}: `{value}` is no chance", help) from None
-    if not 0 <= number <= 1:
-        raise JamError("JAMR006", f"{where}: {value} is not between 0 and 100 %", help)
-    return float(number)
-
-
-def times(value: object, where: str) -> Times:
-    """`2s`, or several with their odds: `1s@90%,10s@10%`; in a table also `[["1s", "90%"], ["10s", "10%"]]`. Raises
-    JamError JAMR006."""
-    rows: list[tuple[Any, Any]]
-    if isinstance(value, list):
-        if not all(isinstance(row, list) and len(row) == 2 for row in value) or not value:
-            raise JamError("JAMR006", f"{where}: these are no pairs", 'write [["1s", "90%"], ["10s", "10%"]]')
-        rows = [(row[0], row[1]) for row in value]
-    else:
-        parts = [part.partition("@") for part in str(value).split(",")]
-        rows = [(text, chance if at else "100%") for text, at, chance in parts]
-    found = tuple((percent(chance, where), duration_ms(text, where)) for text, chance in rows)
-    if abs(math.fsum(chance for chance, _ in found) - 1.0) > 1e-9:
-        raise JamError("JAMR006", f"{where}: the odds do not add up to 100 %", "write 1s@90%,10s@10%")
-    return found
-
-
-def duration_ms(text: object, where: str) -> int:
-    """`2s`, `1h30m`, `250ms`, in milliseconds. Raises JamError JAMR006."""
-    plain = str(text).strip()
-    parts = _PART.findall(plain)
-    if not parts or "".join(number + unit for number, unit in parts) != plain:
-        if plain == "0":
-            return 0
-        raise JamError("JAMR006", f"{where}: `{text}` is no duration", "write one such as 250ms, 2s, 1h30m or 2d")
-    ms = sum(Fraction(number) * _UNITS[unit] for number, unit in parts)
-    if ms > _LONGEST_MS:
-        raise JamError("JAMR006", f"{where}: {text} is more than ten years", "write a shorter one")
-    return round(ms)
+    return [(error.strip(), size.strip() or "1") for error, _, size in rows]
 
 
 def _tokens(said: Said) -> tuple[int, int]:

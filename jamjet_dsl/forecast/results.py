@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from jamjet_dsl.forecast.chain import MAX_NODES, Chain, explore
 from jamjet_dsl.forecast.sample import Samples, sample
 from jamjet_dsl.forecast.skeleton import Changes, Skeleton, places, skeleton
 from jamjet_dsl.forecast.solve import knots, mean, quantile, reaching, spread, visits
-from jamjet_dsl.forecast.world import CRASH, OK, End, Spent
+from jamjet_dsl.forecast.world import OK, End
 from jamjet_dsl.kernel.budget import amount, caps_of, price
 from jamjet_dsl.money import money_text
 
@@ -262,10 +263,9 @@ def _within(ways: Ways, name: str, column: Column, limit: int | None) -> dict[in
     stays within n steps is the same run under every limit that is at least n.)"""
     chain = column.chain
     if limit is not None:
-        try:
+        # Where that is too large a chain, the table ends at the limit that is declared.
+        with suppress(JamError):
             chain = Ways(ways.defn, ways.given, MAX_TABLE).chain(name, doubled=True)[0]
-        except JamError:
-            pass  # so large a chain is not worth it: the table ends at the limit that is declared
     kept = ways.defn.agent.budget.reserve.steps if limit is not None and ways.defn.agent.budget is not None else 0
     found = spread(chain, knots(chain), lambda spent: spent.steps, chain.steps)
     wanted = [node for node, end in chain.ends.items() if end.how == "completed" and not end.exceeded]
@@ -330,5 +330,3 @@ def monte_carlo(found: Forecast, runs: int, seed: int) -> Samples:
 def cost_text(cost: float, currency: str) -> str:
     """An amount of money, to six digits of a unit."""
     return money_text(Decimal(str(round(cost, 6))), currency)
-
-

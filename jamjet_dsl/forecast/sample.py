@@ -21,6 +21,7 @@ from jamjet_dsl.forecast.world import End, World
 
 MAX_STEPS = 1_000_000
 """Of one run. A program with a budget takes far fewer."""
+AMOUNTS: tuple[str, ...] = ("steps", "tokens", "cost", "time")
 NORMAL_95 = 1.959963984540054
 
 
@@ -66,9 +67,6 @@ class Samples:
         mean = math.fsum(values) / len(values)
         spread = math.fsum((value - mean) ** 2 for value in values) / max(len(values) - 1, 1)
         return mean, math.sqrt(spread / len(values))
-
-
-AMOUNTS = ("steps", "tokens", "cost", "time")
 
 
 def interval(share: float, runs: int) -> tuple[float, float]:

@@ -238,9 +238,7 @@ class _Maker:
                 return action.model_copy(update={**plain, "source": source, "flat": False, "body": body})
             case d.Wait():
                 if action.until is not None:
-                    return action.model_copy(
-                        update={**plain, "until": None, "duration_ms": self.pauses.get(place, 0)}
-                    )
+                    return action.model_copy(update={**plain, "until": None, "duration_ms": self.pauses.get(place, 0)})
                 return action.model_copy(update=plain)
             case d.Emit():
                 return action.model_copy(update={"args": {}})
@@ -249,9 +247,7 @@ class _Maker:
             case d.Parallel():
                 at = f"{key}/{state.name}" if key else state.name
                 branches = tuple(
-                    b.model_copy(
-                        update={"bind": None, "default": None, "body": self._region(f"{at}/{b.name}", b.body)}
-                    )
+                    b.model_copy(update={"bind": None, "default": None, "body": self._region(f"{at}/{b.name}", b.body)})
                     for b in action.branches
                 )
                 return action.model_copy(update={"branches": branches})

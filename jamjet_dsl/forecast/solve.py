@@ -51,7 +51,7 @@ def knots(chain: Chain) -> list[list[int]]:
                     low[node] = min(low[node], index[to])
             else:
                 if low[node] == index[node]:
-                    group = []
+                    group: list[int] = []
                     while not group or group[-1] != node:
                         group.append(stack.pop())
                         on_stack[group[-1]] = False

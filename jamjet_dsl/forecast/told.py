@@ -141,6 +141,6 @@ def exactness(found: Forecast) -> str:
     if column.ignored:
         text += f"; limits that fewer than {column.ignored:.0e} of all runs come near are left out"
     if column.grid:
-        grids = ", ".join(f"{what} in steps of {width:,} {_UNITS[what]}".rstrip() for what, width in column.grid.items())
+        grids = ", ".join(f"{what} by {width:,} {_UNITS[what]}".rstrip() for what, width in column.grid.items())
         text += f"; too many different sums, so percentiles count {grids}"
     return text

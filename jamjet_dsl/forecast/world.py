@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.forecast.assumed import Assumed, Attempt, Landing
@@ -26,9 +26,6 @@ from jamjet_dsl.kernel.machine import decide, due, initial, next_wake
 from jamjet_dsl.kernel.model import ENDED, Ask, Await, Call, Command, Frame, Record, RunState, SetTimer, Think
 from jamjet_dsl.kernel.program import Program
 from jamjet_dsl.kernel.recovery import recover
-
-T = TypeVar("T")
-Odds = Sequence[tuple[float, T]]
 
 CRASH = "crash"
 OK = "ok"
@@ -167,9 +164,7 @@ class World:
                 return Step(after, _spent(node, after), "", drawn)
         return self._land(node, settled, flights, drawn)
 
-    def _land(
-        self, node: Node, settled: _Settled, flights: dict[str, Flight], drawn: tuple[str, str] | None
-    ) -> Step:
+    def _land(self, node: Node, settled: _Settled, flights: dict[str, Flight], drawn: tuple[str, str] | None) -> Step:
         """What comes next in time; a timer before what lands at the same moment."""
         state = settled.state
         wake = next_wake(state)
@@ -250,8 +245,8 @@ class World:
         used_up = state.exceeded is not None
         if state.status in ENDED:
             final = state.final_state or ""
-            how = "exceeded" if used_up and state.status != "completed" else state.status
-            return End(how, final, exceeded=used_up)
+            ended = "exceeded" if used_up and state.status != "completed" else str(state.status)
+            return End(ended, final, exceeded=used_up)
         if state.parked is not None:
             body = state.parked
             frame = state.frames.get(str(body.get("frame", "")))
