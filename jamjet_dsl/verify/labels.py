@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import groupby
 from typing import NamedTuple
 
 from jamjet_dsl.kernel.ids import frame_of
@@ -60,6 +61,15 @@ def labels_of(
     for command in begun:
         if isinstance(command, Call) and command.does == "action" and command.id not in journaled:
             found += _called(command.tool, command.id)
+    return _ordered(found)
+
+
+def _ordered(labels: list[Label]) -> tuple[Label, ...]:
+    """Labels with calls that begin together in one order: which is first depends on what is journaled of them."""
+    found: list[Label] = []
+    for kind, run in groupby(labels, key=lambda label: label.kind):
+        group = list(run)
+        found += sorted(group) if kind == "call" else group
     return tuple(found)
 
 

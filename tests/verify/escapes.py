@@ -129,6 +129,7 @@ def escapes(definition: Definition, seeds: range, most: int, tally: Tally, name:
         at = automaton.rejects(trial.labels)
         if at is not None:
             tally.escapes.append(f"{name} seed {seed}: {trial.labels[at]} after {trial.labels[max(0, at - 4) : at]}")
+            return  # one is enough to look at
 
 
 def main() -> int:
