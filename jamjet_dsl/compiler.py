@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 MAX_BYTES = 16 * 1024 * 1024
 """The largest file that is read: a program of a hundred thousand lines is half of it."""
 
+DEPLOYMENT = "jam.toml"
+"""The file beside a program that says who has which role; `cli.settings` reads the rest of it."""
+
 MAX_FILES = 1000
 """The most files that one program imports, directly or not."""
 
@@ -271,6 +274,7 @@ def _phases(source: SourceFile, relative: str, files: _Folder | _Memory | None) 
     analysis, names = resolve(loader.units, report)
     typecheck(analysis, names, report)
     report_unused(analysis, names, report)
+    analysis.roles = _roles_in(files.read(DEPLOYMENT)) if files is not None else None
     # `analysis.diagnostics` is the report's list: the checks see what was found before them.
     report.found.extend(_no_consequences(run_checks(analysis), report.found))
     whole = not any(unit.partial for unit in loader.units) and not any(info.broken for info in analysis.agents)
@@ -279,6 +283,22 @@ def _phases(source: SourceFile, relative: str, files: _Folder | _Memory | None) 
     main = loader.units[0].program.source.name
     left.sort(key=lambda d: (d.span.file != main, *d.sort_key()))
     return CheckResult(left, suppressed, analysis)
+
+
+def _roles_in(text: str | _Problem) -> dict[str, int] | None:
+    """How many members each role of a `jam.toml` has; None without a list of roles. A file that says something else
+    is refused when somebody is to answer (`cli.settings`), and here it says nothing."""
+    if isinstance(text, _Problem) or "roles" not in text:
+        return None
+    import tomllib
+
+    try:
+        roles = tomllib.loads(text).get("roles")
+    except tomllib.TOMLDecodeError:
+        return None
+    if not isinstance(roles, dict):
+        return None
+    return {name: len(members) for name, members in roles.items() if isinstance(members, list)}
 
 
 def _no_consequences(checked: list[Diagnostic], before: list[Diagnostic]) -> list[Diagnostic]:

@@ -215,12 +215,14 @@ class Analysis:
 
     __slots__ = (
         "agents",
+        "dead_edges",
         "diagnostics",
         "enums",
         "files",
         "flow_of",
         "guard_work",
         "records",
+        "roles",
         "symbols",
         "types",
         "widened",
@@ -243,6 +245,10 @@ class Analysis:
         written one, with `@FILE` after it where two files declare it."""
         self.flow_of: dict[Node, FlowState] = {}
         """StateDecl, ParallelDecl, FinalDecl, Branch, EachAction -> its place in the graph."""
+        self.roles: dict[str, int] | None = None
+        """How many people have which role, where a list of them stands beside the program."""
+        self.dead_edges: dict[FlowState, frozenset[Node]] = {}
+        """State -> its edges that guards never let through, once somebody has reasoned about it."""
         self.guard_work: int | None = None
         """How many tests reasoning about guards may still make, once it has begun; see `checks.cover`."""
         self.diagnostics: list[Diagnostic] = [] if diagnostics is None else diagnostics

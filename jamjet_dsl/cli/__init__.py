@@ -47,7 +47,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "settle": ("operate", "Say whether a call in doubt happened."),
     "cancel": ("operate", "Cancel a run."),
     "test": ("test", "Run the tests in programs."),
+    "verify": ("verify", "Prove what a program can and cannot do, or show how it can."),
     "simulate": ("simulate", "Try a program under faults, and say what it does not survive."),
+    "forecast": ("forecast", "The odds of a program, its steps, cost and time; what retries are worth."),
     "policy": ("policy", "Decide recorded calls of any agent by a program's policy."),
     "doctor": ("doctor", "Whether the run database is sound; write what can be had from journals anew."),
 }

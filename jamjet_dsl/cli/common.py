@@ -114,6 +114,10 @@ def debug_option(command: F) -> F:
     return click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")(command)
 
 
+_SHOWN = 8
+"""Programs of a folder that are named where one is meant."""
+
+
 def program_file(name: str) -> str:
     """The one program that is meant: a file, `-`, or the only `.jam` file of a folder.
 
@@ -123,7 +127,8 @@ def program_file(name: str) -> str:
         return name
     inside = program_files([name])
     if len(inside) > 1:
-        raise JamError("JAMR006", f"there are {len(inside)} programs below {name}", "name one of them", tuple(inside))
+        shown = (*inside[:_SHOWN], f"and {len(inside) - _SHOWN} more") if len(inside) > _SHOWN else tuple(inside)
+        raise JamError("JAMR006", f"there are {len(inside)} programs below {name}", "name one of them", shown)
     return inside[0]
 
 

@@ -1,7 +1,10 @@
-"""`jam.toml` beside a program: who has which role.
+"""`jam.toml` beside a program: who has which role, and what `jam forecast` is to assume.
 
     [roles]
     loan_officer = ["olga", "piet"]
+
+    [forecast]
+    reliability = { search = 0.99 }
 
 With a list of roles a person has those that name him, and no others; without one a name is taken at its word.
 """
@@ -18,7 +21,7 @@ from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.kernel.people import one_name
 
 NAME = "jam.toml"
-_KNOWN = ("roles",)
+_KNOWN = ("roles", "forecast")
 """The tables that are read. Another one is refused: it should not look as if it were heeded."""
 
 
@@ -42,12 +45,17 @@ def person(folder: Path | None, who: str) -> str | dict[str, Any]:
     return {"id": who, "roles": [role for role, members in roles.items() if who in members]}
 
 
-def _roles(path: Path) -> dict[str, list[str]] | None:
-    """The roles and their members; None without a list of them."""
+def table(folder: Path, name: str) -> Any:
+    """One table of the file in this folder as it is written there; None without it. Raises JamError as `person`."""
+    return _read(folder / NAME).get(name)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """All tables; none where there is no file."""
     try:
         tree = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        return None
+        return {}
     except OSError as error:
         raise JamError("JAMR001", f"{path} cannot be read: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -57,7 +65,12 @@ def _roles(path: Path) -> dict[str, list[str]] | None:
     for table in tree:
         if table not in _KNOWN:
             raise JamError("JAMR006", f"{path}: `{table}` means nothing here", f"known are: {', '.join(_KNOWN)}")
-    roles = tree.get("roles")
+    return tree
+
+
+def _roles(path: Path) -> dict[str, list[str]] | None:
+    """The roles and their members; None without a list of them."""
+    roles = _read(path).get("roles")
     if roles is None:
         return None
     named = isinstance(roles, dict) and all(

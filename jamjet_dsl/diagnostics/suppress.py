@@ -31,7 +31,10 @@ _JUDGEMENTS = frozenset(
         "JAM602",
         "JAM608",
         "JAM612",
+        "JAM615",
         "JAM617",
+        "JAM701",
+        "JAM702",
         "JAM905",
     }
 )

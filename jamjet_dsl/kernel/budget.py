@@ -73,13 +73,14 @@ def homes(state: RunState, path: str) -> Iterator[str]:
     yield ""
 
 
-def _account(state: RunState, home: str) -> Account | None:
+def account_of(state: RunState, home: str) -> Account | None:
+    """What the agent at `home` may use and has used; None for the run's own agent, which the state speaks of."""
     return state.frames[home].account if home else None
 
 
 def caps_at(program: Program, state: RunState, home: str, spare: bool = False) -> Caps:
     """What the agent at `home` may use: limits less reserve, or with `spare` the limits in full."""
-    account = _account(state, home)
+    account = account_of(state, home)
     if account is not None:
         return caps_in(account.limits if spare else account.caps)
     budget = program.agent.budget
@@ -121,10 +122,10 @@ class Used(NamedTuple):
 
 def used_at(state: RunState, home: str) -> Used:
     """What the agent at `home` has used."""
-    held = [i.reserve for cmd, i in state.intents.items() if concerns(cmd, home)] if state.intents else []
+    held = [i.reserve for cmd, i in state.intents.items() if concerns(cmd, home)]
     tokens = sum(r.tokens for r in held)
     cost = sum((amount(r.cost) for r in held), ZERO)
-    account = _account(state, home)
+    account = account_of(state, home)
     if account is not None:
         spent: Any = account
         started_ms = account.started_ms
@@ -217,7 +218,7 @@ def misfit(program: Program, state: RunState, frame: Frame, need: Reserve) -> Mi
         return None
     spare = spares(state, frame)
     waiting: Misfit | None = None
-    mine = [i.reserve for cmd, i in state.intents.items() if frame_of(cmd) == frame.path] if state.intents else []
+    mine = [i.reserve for cmd, i in state.intents.items() if frame_of(cmd) == frame.path]
     own_tokens, own_cost = sum(r.tokens for r in mine), sum((amount(r.cost) for r in mine), ZERO)
     for home in homes(state, frame.path):
         caps, used = caps_at(program, state, home, spare), used_at(state, home)
@@ -252,7 +253,7 @@ def out_of_steps(program: Program, state: RunState, frame: Frame) -> str | None:
 
 def overdue(program: Program, state: RunState, home: str) -> str | None:
     """`time` or `active` when that much has passed for the agent at `home`."""
-    account = _account(state, home) if home else None
+    account = account_of(state, home)
     if account is None:
         caps, started_ms, active_ms = program.main.caps, state.started_ms, state.spent.active_ms
     else:
@@ -282,7 +283,7 @@ def count_step(draft: Draft, path: str) -> None:
             draft.spent().steps += 1
         return
     for home in homes(state, path):
-        account = _account(state, home)
+        account = account_of(state, home)
         if home and account is not None and account.exceeded is None:
             draft.account(home).steps += 1
         elif not home and state.exceeded is None:
@@ -314,7 +315,7 @@ def warn_level(budget: Budget | None, state: RunState, home: str) -> dict[str, J
     """The body of `spent` when a dimension of the agent at `home` has passed the warning level, once for each."""
     if budget is None or budget.warn_percent is None:
         return None
-    account = _account(state, home)
+    account = account_of(state, home)
     full = full_caps(budget.limits) if account is None else caps_in(account.limits)
     warned = state.warned if account is None else account.warned
     used = used_at(state, home)

@@ -28,7 +28,7 @@ from jamjet_dsl.kernel.records import (
     open_write,
     reserve_body,
 )
-from jamjet_dsl.kernel.scope import NONE, Scope, flags_of, scope_of, tool_scope, value_of
+from jamjet_dsl.kernel.scope import Scope, flags_of, scope_of, tool_scope, value_of
 from jamjet_dsl.kernel.values import EvalError, from_journal, to_journal
 
 
@@ -111,10 +111,7 @@ def declared_call(
             given, written = {}, program.arguments(exprs)
             for name, value, _ in written:
                 given[name] = value(scope)
-            if scope.provenance:
-                flags = {name: scope.flags(reads) for name, _, reads in written}
-            else:
-                flags = dict.fromkeys(given, NONE)
+            flags = {name: scope.flags(reads) for name, _, reads in written}
     except EvalError as error:
         raise Refused(fault(frame, "InvalidInput", error.message, f"the arguments of `{tool}`")) from None
     return tool, _valid(program, frame, tool, given), flags
@@ -203,10 +200,9 @@ def _first(
         except EvalError as error:
             return [fault(frame, "InvalidInput", error.message, f"the key of `{tool}`")]
     reserve = callee.reserve
-    if reserve.cost is not None:
-        lack = misfit(program, state, frame, reserve)
-        if lack is not None:
-            return [lacking(frame, lack)]
+    lack = misfit(program, state, frame, reserve)
+    if lack is not None:
+        return [lacking(frame, lack)]
     count = counting(state, action_id(frame), decision)
     if count is not None:
         return [count]

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from jamjet_dsl.kernel import frames, outcomes, versions
 from jamjet_dsl.kernel.binding import facts_of
-from jamjet_dsl.kernel.budget import ZERO, amount, charge, count_step
+from jamjet_dsl.kernel.budget import ZERO, account_of, amount, charge, count_step
 from jamjet_dsl.kernel.draft import Draft
 from jamjet_dsl.kernel.ids import base_of, frame_of, inside, timer_id, visit_prefix
 from jamjet_dsl.kernel.model import ENDED, Event, Frame, Grant, Intent, Json, Question, Reserve, RunState
@@ -43,8 +43,7 @@ def fold_into(program: Program, draft: Draft, seq: int, at_ms: int, kind: str, b
     new.seq = seq
     if at_ms > new.now_ms:
         _pass_time(draft, at_ms, kind, body)
-    if new.counted is not None:
-        new.counted = None  # Other runs go on: what was used is known for one decision only.
+    new.counted = None  # Other runs go on: what was used is known for one decision only.
     _FOLDS[kind](program, draft, body)
     if new.frames:
         _settle_down(program, draft)
@@ -81,14 +80,11 @@ def waits_for_people(state: RunState, home: str = "") -> bool:
     """Whether nothing goes on in an agent before a person answers, or an operator moves the run."""
     if state.parked is not None:
         return True
-    if len(state.frames) == 1:
-        return state.frames[""].phase in _AT_REST_ALONE
     return all(f.phase == "ask" for f in state.frames.values() if inside(f.path, home) and f.phase not in _AROUND)
 
 
 _AROUND = ("join", "finally")
 """The phases of a frame that only waits for frames of its own."""
-_AT_REST_ALONE = ("ask", *_AROUND)
 
 
 def _settle_down(program: Program, draft: Draft) -> None:
@@ -97,11 +93,8 @@ def _settle_down(program: Program, draft: Draft) -> None:
     if new.status in ENDED:
         new.timers = {}
         return
-    root = new.frames[""]
     if new.parked is not None:
         new.status = "parked"
-    elif root.phase in _BUSY or (root.phase == "enter" and not program.spot(root).listens):
-        new.status = "running"  # a root that does something itself has no frames of its own
     elif all(f.phase in _AT_REST or awaits_event(program, f) for f in new.frames.values()) and not _to_open(new):
         new.status = "waiting"
     else:
@@ -111,7 +104,6 @@ def _settle_down(program: Program, draft: Draft) -> None:
             _active_timer(program, draft, home)
 
 
-_BUSY = ("act", "leave", "confirm", "backoff")
 _AT_REST = ("ask", "wait", *_AROUND)
 
 
@@ -124,7 +116,7 @@ def _to_open(state: RunState) -> bool:
 def _active_timer(program: Program, draft: Draft, home: str) -> None:
     """Sets or drops the timer for the moment at which the active time of an agent is used up."""
     new = draft.state
-    account = new.frames[home].account if home else None
+    account = account_of(new, home)
     if account is None:
         cap, used, over, name = program.main.caps.active, new.spent.active_ms, new.exceeded, ACTIVE_TIMER
     else:
@@ -182,7 +174,7 @@ def _moved(program: Program, draft: Draft, body: Body) -> None:
         _assign(draft, frame, body)
         if "counted" in body:
             _count(frame, f"{body['state']}/{body['edge']}")
-    if frame.outcome is not None or frame.phase != "enter" or new.intents:
+    if frame.phase != "enter" or new.intents:
         outcomes.close_visit(program, draft, frame)
     if frame.fault is not None and not acts:
         _count(frame, f"{body['state']}/fault")
@@ -190,10 +182,7 @@ def _moved(program: Program, draft: Draft, body: Body) -> None:
     frame.state, frame.visit, frame.attempt, frame.phase = body["to"], frame.visit + 1, 1, "enter"
     frame.outcome = frame.call = frame.error = frame.fault = frame.event = frame.opened = None
     frame.late, frame.entered_ms = False, new.now_ms
-    if frame.retries:
-        frame.retries = {}
-    if frame.ended:
-        frame.ended = {}
+    frame.retries, frame.ended = {}, {}
     if frame.path == frame.home:
         _arrive(draft, frame, body["edge"])
     if frame.state in spot.acting and frame.kind != FINALLY:
@@ -464,8 +453,7 @@ def _unparked(program: Program, draft: Draft, body: Body) -> None:
     frame.idle, frame.entered_ms = 0, new.now_ms  # a `wait` that is tried again waits from now on
     done = frame.event is not None or (frame.outcome is not None and frame.outcome["kind"] in ("ok", "answered"))
     if frame.fault is not None and (done or program.action(frame) is None):
-        frame.fault = None
-        frame.phase = "leave" if done else "enter"
+        frame.fault = None  # what comes after it is tried again
     elif not done and frame.phase == "leave":
         outcomes.next_attempt(draft, frame, f"{visit_prefix(frame)}{frame.attempt}")
         frame.retries, frame.fault = {}, None

@@ -104,11 +104,7 @@ def closed(program: Program, draft: Draft, body: dict[str, Json]) -> None:
     new, path = draft.state, body["frame"]
     frame = draft.frame(path)
     outcomes.close_visit(program, draft, frame)
-    inside = f"{path}/"
-    if any(name.startswith(inside) for name in new.timers):
-        timers = draft.own("timers")
-        for name in [name for name in timers if name.startswith(inside)]:
-            del timers[name]
+    outcomes.drop_timers(draft, f"{path}/")
     if frame.kind == UNDO or (frame.kind == "doubt" and body["how"] == "done"):
         _taken_back(draft, frame, body)
     new.unresolved = [*new.unresolved, *body.get("unresolved", ())]

@@ -27,8 +27,6 @@ def child_path(frame: Frame, key: str) -> str:
 
 def base_of(cmd: str) -> str:
     """The action that an id belongs to: itself, or what stands before `/fact/` or `/confirm`."""
-    if "/" not in cmd:
-        return cmd
     frame, mark, rest = cmd.rpartition("#")
     return f"{frame}{mark}{rest.partition('/')[0]}"
 

@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.kernel.actions import interrupting
-from jamjet_dsl.kernel.budget import out_of_steps
+from jamjet_dsl.kernel.budget import account_of, out_of_steps
 from jamjet_dsl.kernel.calls import confirm
 from jamjet_dsl.kernel.errors import INDEFINITE
 from jamjet_dsl.kernel.ids import action_id, timer_id
@@ -113,8 +113,6 @@ def _fault(frame: Frame, message: str, where: str) -> Record:
 def take(program: Program, state: RunState, frame: Frame, edge: d.Edge, way: Way) -> Record:
     """Goes by an edge: to its target and through its block, or to where its limit sends it."""
     limited = edge.limit is not None
-    if not limited and not edge.sets and edge.target is not None:
-        return goto(program, state, frame, way, edge.id, edge.target)
     limit_used = limited and frame.counters.get(f"{frame.state}/{edge.id}", 0) >= (edge.limit or 0)
     if limit_used and edge.limit_to is None:
         return _no_way_on(frame, state, f"limit of `{edge.id}` in `{frame.state}`")
@@ -165,7 +163,7 @@ def _no_way_on(frame: Frame, state: RunState, what: str) -> Record:
 
 
 def _is_exceeded(state: RunState, home: str) -> bool:
-    account = state.frames[home].account if home else None
+    account = account_of(state, home)
     return (state.exceeded if account is None else account.exceeded) is not None
 
 

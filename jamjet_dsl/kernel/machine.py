@@ -7,14 +7,14 @@ phase: `enter` and `act` (actions, calls), `ask` and `wait`, `backoff`, `confirm
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias, assert_never
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.kernel.actions import enter_ask, enter_emit, enter_think, enter_wait
-from jamjet_dsl.kernel.budget import caps_at, out_of_steps, overdue, spares, used_at, warn_level
+from jamjet_dsl.kernel.budget import account_of, caps_at, out_of_steps, overdue, spares, warn_level
 from jamjet_dsl.kernel.calls import confirm, enter_call
-from jamjet_dsl.kernel.fold import apply
+from jamjet_dsl.kernel.fold import agents, apply
 from jamjet_dsl.kernel.ids import action_id, timer_id
 from jamjet_dsl.kernel.leave import doubted, is_indefinite, leave, resolve
 from jamjet_dsl.kernel.model import (
@@ -32,6 +32,7 @@ from jamjet_dsl.kernel.model import (
     Think,
 )
 from jamjet_dsl.kernel.opening import begin_next, end_of, open_action, verdict
+from jamjet_dsl.kernel.outcomes import UNANSWERED
 from jamjet_dsl.kernel.program import FINALLY, UNDO, WRITES, Program
 from jamjet_dsl.kernel.records import EVALUATION, closed, exceeded, fault, open_write, parked, reserve_body
 from jamjet_dsl.kernel.scope import ATTESTED, UNTRUSTED, scope_of
@@ -76,7 +77,7 @@ def decide(program: Program, state: RunState) -> list[Command]:
     for body in state.overruns:
         return [Record("overrun", body)]
     if program.warns:
-        for home in _agents(state):
+        for home in agents(state):
             level = warn_level(program.plan(state.frames[home]).agent.budget, state, home)
             if level is not None:
                 return [Record("spent", level)]
@@ -85,16 +86,7 @@ def decide(program: Program, state: RunState) -> list[Command]:
     if state.parked is not None:
         return _in_flight(program, state)
     root = state.frames[""]
-    if len(state.frames) == 1 and root.phase not in ("join", FINALLY):
-        return _frame(program, state, root)
     return _at(program, state, root, _tree(state), stop=False)
-
-
-def _agents(state: RunState) -> Iterator[str]:
-    """The homes of all agents at work."""
-    yield ""
-    if len(state.frames) > 1:
-        yield from sorted(path for path, frame in state.frames.items() if frame.kind == "agent")
 
 
 def _tree(state: RunState) -> Tree:
@@ -121,7 +113,7 @@ def _in_flight(program: Program, state: RunState) -> list[Command]:
 def _at_work(program: Program, state: RunState, frame: Frame) -> list[Command]:
     """What may be in flight for a frame: its action, or the question whether that happened."""
     held = state.intents.get(action_id(frame))
-    if held is not None and held.unsettled and open_write(program, state, frame):
+    if held is not None and held.unsettled in UNANSWERED:
         question = confirm(program, state, frame)
         return [] if question is None else [question]
     here = program.state(frame)
@@ -157,8 +149,8 @@ def _at(program: Program, state: RunState, frame: Frame, tree: Tree, stop: bool)
         if record is not None:
             return [record]
     commands = _below(program, state, below, tree, halt)
-    if below:
-        return commands
+    if below or not halt:
+        return commands  # none of its own: a rollback that waits for what another one is taking back
     if settled is not None:
         return [Record("joined", settled)]
     return _exceeded(program, state, frame) if diverted and not stop else _stopping(program, state, frame)
@@ -203,7 +195,7 @@ def _stopping(program: Program, state: RunState, frame: Frame) -> list[Command]:
         return _resolving(program, state, frame)
     if doubted(frame) and state.diverted != "cancel":
         return leave(program, state, frame)
-    if frame.kind == UNDO and frame.phase == "leave" and frame.outcome is not None and frame.outcome["kind"] == "ok":
+    if frame.kind == UNDO and frame.outcome is not None and frame.outcome["kind"] == "ok":
         return leave(program, state, frame)  # what was taken back must not be taken back again
     end: dict[str, Json] = {"frame": frame.path, "how": "cancelled"}
     record = end_of(program, frame, end) if frame.kind == "agent" else closed(frame, "cancelled")
@@ -214,13 +206,7 @@ def _frame(program: Program, state: RunState, frame: Frame) -> list[Command]:
     here = program.spot(frame).here
     if isinstance(here, d.Final):
         return [_finish(program, state, frame, here)]
-    if frame.parent is None:
-        what = overdue(program, state, "") if program.is_timed and state.exceeded is None else None
-        if what is not None:
-            return [exceeded(frame, what)]
-        if state.diverted is not None:
-            return _exceeded(program, state, frame)
-    elif frame.path == frame.home:
+    if frame.path == frame.home:
         late = _overdue(program, state, frame)
         if late is not None:
             return [late]
@@ -238,12 +224,12 @@ def _overdue(program: Program, state: RunState, frame: Frame) -> Record | None:
 
 def exceeded_in(state: RunState, frame: Frame) -> str | None:
     """What of the budget of the frame's agent is used up."""
-    account = state.frames[frame.home].account if frame.home else None
+    account = account_of(state, frame.home)
     return state.exceeded if account is None else account.exceeded
 
 
 def _diverted(state: RunState, frame: Frame) -> str | None:
-    account = state.frames[frame.home].account if frame.home else None
+    account = account_of(state, frame.home)
     return state.diverted if account is None else account.diverted
 
 
@@ -273,8 +259,8 @@ def _may_enter(program: Program, state: RunState, frame: Frame, action: d.Action
     if used_up is not None and action.kind != "undo_all" and not spares(state, frame):
         return parked(frame, f"the budget is exceeded ({used_up}): `{frame.state}` may not act", ["cancel"])
     if used_up is None and frame.path == frame.home:
-        cap = caps_at(program, state, frame.home).steps if frame.home else program.main.caps.steps
-        if cap is not None and (used_at(state, frame.home) if frame.home else state.spent).steps > cap:
+        cap, account = caps_at(program, state, frame.home).steps, account_of(state, frame.home)
+        if cap is not None and (state.spent.steps if account is None else account.steps) > cap:
             return exceeded(frame, "steps")
     return None
 

@@ -135,9 +135,6 @@ def _tracked(plan: Plan, tool: str, args: Mapping[str, Any]) -> Iterator[tuple[s
 
 def _around(program: Program, draft: Draft, path: str) -> Iterator[tuple[Plan, dict[str, Json]]]:
     """The agents around a frame, and what they count, ready to be changed."""
-    if not path:
-        yield program.main, draft.monitors("")
-        return
     for home in homes(draft.state, path):
         plan = program.plan(draft.state.frames[home]) if home else program.main
         yield plan, draft.monitors(home)
@@ -152,19 +149,17 @@ def count(program: Program, draft: Draft, path: str, kind: str, tool: str, args:
         return
     for plan, counts in _around(program, draft, path):
         counts[key] = counts.get(key, 0) + 1
-        for tracked in _tracked(plan, tool, args) if tool in plan.tracked else ():
+        for tracked in _tracked(plan, tool, args):
             by = _key("by", kind, tool, *tracked)
             counts[by] = counts.get(by, 0) + 1
 
 
 def remember(program: Program, draft: Draft, path: str, tool: str, args: Mapping[str, Any], result: Json) -> None:
     """Keeps the result (journal form) of a successful call with these values for rules that bind it."""
-    if tool not in program.remembered:
-        return
-    entry = {"args": to_journal(dict(args)), "result": result}
     for plan, monitors in _around(program, draft, path):
         if tool not in plan.remembered:
             continue
+        entry = {"args": to_journal(dict(args)), "result": result}
         monitors.setdefault(_key("first", tool), {**entry, "order": draft.state.seq})
         for names, values in _tracked(plan, tool, args):
             monitors[_key("read", tool, names, values)] = entry
@@ -178,8 +173,6 @@ def calls(monitors: Mapping[str, Json], tool: str, kind: str = "attempted") -> i
 
 def history(monitors: Mapping[str, Json], kind: str, tool: str, args: Mapping[str, Any]) -> int:
     """How many calls of the tool with these argument values (run-time values) there were in this run."""
-    if not args:
-        return calls(monitors, tool, kind)
     names = tuple(sorted(args))
     found: int = monitors.get(f"by{SEP}{kind}{SEP}{tool}{SEP}{','.join(names)}{SEP}{_values(names, args)}", 0)
     return found

@@ -69,14 +69,19 @@ def _child(
         return failed(frame, "InvalidInput", f"`{action.agent}`: " + "; ".join(problems))
     assert isinstance(values, dict)
     names = dict(values)
+    flags = {name: found for name, expr in action.args.items() if (found := scope.flags(program.reads(expr)))}
     first: dict[str, Any] = {}
     for var in plan.agent.vars:
         if var.init is None:
             continue
+        inner = scope_with(program, state, frame, names, flags)
         try:
-            first[var.name] = names[var.name] = program.evaluate(var.init, scope_with(program, state, frame, names))
+            first[var.name] = names[var.name] = program.evaluate(var.init, inner)
         except EvalError as error:
             return fault(frame, "InvalidInput", error.message, f"the initial value of `{var.name}`")
+        if found := inner.flags(program.reads(var.init)):
+            # What is made of an input comes from where that came from.
+            flags = {**flags, var.name: found}
     limits, caps = carve(program, state, frame, plan.agent.budget, action.budget)
     body: dict[str, Json] = {
         "agent": action.agent,
@@ -85,8 +90,7 @@ def _child(
         "limits": limits,
         "caps": caps,
     }
-    came = {name: sorted(flags) for name, expr in action.args.items() if (flags := scope.flags(program.reads(expr)))}
-    return {**body, "from": came} if came else body
+    return {**body, "from": {name: sorted(found) for name, found in flags.items()}} if flags else body
 
 
 def end_of(program: Program, frame: Frame, end: dict[str, Json]) -> Record:
@@ -163,10 +167,15 @@ def _take_back(state: RunState, frame: Frame) -> Record | None:
     for intent in doubts(state, frame.home):
         region = f"{UNDO} {intent.body['tool']}"
         return Record("begun", {**body, "kind": "doubt", "region": region, "doubt": intent.cmd})
-    entry = next((e for e in reversed(state.undo) if concerns(e["cmd"], frame.home)), None)
-    if entry is None:
-        return None
+    entry = _last_done(state, frame.home)
+    if entry is None or any(other.opened == entry for other in state.frames.values()):
+        return None  # nothing is taken back twice: what another rollback is at is waited for
     return Record("begun", {**body, "kind": UNDO, "region": f"{UNDO} {entry['tool']}", "undo": entry["cmd"]})
+
+
+def _last_done(state: RunState, home: str) -> dict[str, Json] | None:
+    """The latest call of an agent that can be taken back."""
+    return next((entry for entry in reversed(state.undo) if concerns(entry["cmd"], home)), None)
 
 
 def doubts(state: RunState, home: str) -> list[Intent]:
@@ -195,7 +204,7 @@ def verdict(program: Program, state: RunState, frame: Frame, open_: Sequence[Fra
         return _of_items(program, frame, cmd)
     if "agent" in opened:
         return _of_child(frame, cmd)
-    if not open_ and _take_back(state, frame) is None:
+    if not open_ and not doubts(state, frame.home) and _last_done(state, frame.home) is None:
         return {**cmd, "how": "ok", "result": None}
     return None
 

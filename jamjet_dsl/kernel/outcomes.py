@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jamjet_dsl import definition as d
 from jamjet_dsl.kernel import monitors
 from jamjet_dsl.kernel.budget import amount, charge, overruns, used
 from jamjet_dsl.kernel.draft import Draft
@@ -17,6 +16,8 @@ from jamjet_dsl.kernel.values import from_journal
 
 FROZEN = ("tool", "args", "key", "effect", "decision", "home")
 """What an intent freezes of a call."""
+UNANSWERED = ("indefinite", "recovery")
+"""What an intent is while `confirm` may still tell whether its call happened."""
 
 
 def open_frame(state: RunState, cmd: str) -> Frame | None:
@@ -36,7 +37,7 @@ def is_open(state: RunState, cmd: str) -> bool:
         return False
     if cmd.endswith("/confirm"):
         intent = state.intents.get(base_of(cmd))
-        return intent is not None and intent.unsettled in ("indefinite", "recovery")
+        return intent is not None and intent.unsettled in UNANSWERED
     return frame.phase == "enter"
 
 
@@ -55,17 +56,9 @@ _WITHOUT_TIMERS = ("enter", "act")
 
 def _close_waits(draft: Draft, frame: Frame) -> None:
     """What the frame's visit waited for is not waited for any more."""
-    if draft.state.timers:
-        _drop_timers(draft, visit_prefix(frame))
-    if draft.state.questions:
-        _close_questions(draft, frame)
-
-
-def _close_questions(draft: Draft, frame: Frame) -> None:
-    if any(q.frame == frame.path for q in draft.state.questions.values()):
-        questions = draft.own("questions")
-        for name in [q.id for q in questions.values() if q.frame == frame.path]:
-            del questions[name]
+    drop_timers(draft, visit_prefix(frame))
+    for name in [q.id for q in draft.state.questions.values() if q.frame == frame.path]:
+        del draft.own("questions")[name]
 
 
 def succeed(draft: Draft, frame: Frame, body: dict[str, Json]) -> None:
@@ -82,7 +75,8 @@ def _picked(body: dict[str, Json], *names: str) -> dict[str, Json]:
     return {name: body[name] for name in names if name in body}
 
 
-def _drop_timers(draft: Draft, prefix: str) -> None:
+def drop_timers(draft: Draft, prefix: str) -> None:
+    """The timers whose names begin like this are not set any more."""
     for name in [name for name in draft.state.timers if name.startswith(prefix)]:
         del draft.own("timers")[name]
 
@@ -94,7 +88,7 @@ def next_attempt(draft: Draft, frame: Frame, cmd: str) -> None:
     old: Intent | None = intents.pop(cmd, None)
     frame.attempt += 1
     frame.phase, frame.outcome = "enter", None
-    _drop_timers(draft, visit_prefix(frame))
+    drop_timers(draft, visit_prefix(frame))
     if old is not None and old.unsettled == "indefinite":
         new = action_id(frame)
         intents[new] = Intent(new, old.body, old.at_ms, Reserve(), "indefinite")
@@ -117,13 +111,11 @@ def freeze(program: Program, draft: Draft, frame: Frame, body: dict[str, Json]) 
             limit = rules[rule].limit
             assert limit is not None
             monitors.limit_take(draft, home, rule, limit, group, size)
-    monitors.count(program, draft, frame.path, "attempted", body["tool"], _args(program, frame.call))
+    monitors.count(program, draft, frame.path, "attempted", body["tool"], _args(frame.call))
 
 
-def _args(program: Program, call: dict[str, Json]) -> dict[str, Json]:
-    """The values of a call as the rules see them; none of a tool whose calls nobody asks about."""
-    if call["tool"] not in program.remembered:
-        return {}
+def _args(call: dict[str, Json]) -> dict[str, Json]:
+    """The values of a call as the rules see them."""
     args = from_journal(call["args"])
     assert isinstance(args, dict)
     return args
@@ -140,9 +132,8 @@ def _settle(program: Program, draft: Draft, cmd: str, usage: dict[str, Json] | N
     tokens, cost = used(usage, reserve, program.defn.models.get(model) if model else None)
     currency = program.agent.currency
     charge(draft, frame_of(cmd), tokens, cost, currency)
-    over = overruns(cmd, reserve, tokens, cost, currency)
-    if over:
-        draft.own("overruns").extend(over)
+    for over in overruns(cmd, reserve, tokens, cost, currency):
+        draft.own("overruns").append(over)
     if intent is None:
         return
     if keep:
@@ -172,10 +163,10 @@ def succeeded(program: Program, draft: Draft, body: dict[str, Json]) -> None:
 def _happened(program: Program, draft: Draft, frame: Frame, body: dict[str, Json]) -> None:
     tool = frame.call["tool"] if frame.call is not None else body.get("tool")
     if tool is not None:
-        args = _args(program, frame.call) if frame.call is not None else {}
+        args = _args(frame.call) if frame.call is not None else {}
         monitors.count(program, draft, frame.path, "succeeded", tool, args)
         monitors.remember(program, draft, frame.path, tool, args, body["result"])
-    elif isinstance(program.action(frame), d.Think):
+    else:  # a model has answered: nothing else ends like this
         monitors.new_turn(program, draft, frame.path)
     if "undo" in body:
         draft.own("undo").append({"cmd": action_id(frame), **body["undo"]})
@@ -266,7 +257,7 @@ def settled(program: Program, draft: Draft, body: dict[str, Json]) -> None:
         return
     del draft.own("intents")[cmd]
     if body["happened"]:
-        monitors.count(program, draft, frame_of(cmd), "succeeded", intent.body["tool"], _args(program, intent.body))
+        monitors.count(program, draft, frame_of(cmd), "succeeded", intent.body["tool"], _args(intent.body))
         if "undo" in body:
             draft.own("undo").append({"cmd": cmd, **body["undo"]})
 
@@ -280,7 +271,7 @@ def close_visit(program: Program, draft: Draft, frame: Frame) -> None:
     elif outcome["kind"] == "failed":
         tool = frame.call["tool"] if frame.call is not None else outcome.get("tool")
         if tool is not None:
-            args = _args(program, frame.call) if frame.call is not None else {}
+            args = _args(frame.call) if frame.call is not None else {}
             monitors.count(program, draft, frame.path, "failed", tool, args)
     if new.intents:
         prefix = visit_prefix(frame)

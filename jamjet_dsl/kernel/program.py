@@ -213,7 +213,6 @@ class Program:
         self._arguments: dict[int, tuple[Argument, ...]] = {}
         budgets = [budget for plan in (self.main, *self.plans.values()) for budget in plan.budgets()]
         self.warns = any(budget.warn_percent is not None for budget in budgets)
-        self.is_timed = self.main.caps.time is not None or self.main.caps.active is not None
         self.meters_activity = any(budget.limits.active_ms is not None for budget in budgets)
 
     @cached_property

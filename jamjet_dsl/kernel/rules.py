@@ -316,7 +316,7 @@ class _Judge(Verdicts):
         """Denies what a `limit` has no room for, and notes what the call counts."""
         index, limit = ready.number, ready.limit
         try:
-            group = monitors.group_key([value(self.scope) for value in ready.per]) if ready.per else _NO_GROUP
+            group = monitors.group_key([value(self.scope) for value in ready.per])
             since = None if limit.window_ms is None else self.now_ms - limit.window_ms
             shared = bool(ready.counter) and not self.dry
             if shared:
@@ -359,7 +359,6 @@ class _Judge(Verdicts):
 _NOTHING = Decimal(0)
 _UNUSED = (0, _NOTHING)
 _UNSIZED = (_NOTHING, None)
-_NO_GROUP = monitors.group_key([])
 _SAYS: dict[str, Callable[[_Judge, Ready], None]] = {
     "allow": _Judge._allow,
     "forbid": _Judge._forbid,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from jamjet_dsl.kernel import monitors
-from jamjet_dsl.kernel.budget import DIMENSIONS, NO_CAPS, Caps, caps_in, full_caps, used_at
+from jamjet_dsl.kernel.budget import DIMENSIONS, NO_CAPS, Caps, account_of, caps_in, full_caps, used_at
 from jamjet_dsl.kernel.model import Frame, Json, RunState
 from jamjet_dsl.kernel.scalars import Duration, EvalError, Money, Timestamp
 
@@ -158,8 +158,6 @@ def scope_with(
 
 def _names(state: RunState, frame: Frame) -> tuple[dict[str, Any], Mapping[str, frozenset[str]]]:
     """Inputs and variables as a frame sees them, and where their values came from."""
-    if frame.parent is None:
-        return {**state.input, **state.vars}, state.provenance
     own = [frame]
     while own[-1].path != frame.home:
         own.append(state.frames[own[-1].parent or ""])
@@ -218,8 +216,6 @@ def budget_record(program: Program, state: RunState, home: str = "") -> dict[str
     """`budget`: the limits of the agent at `home`, and what is left of them beside what is held by effects in
     flight. A dimension without a limit has no entry."""
     full = _limits(program, state, home)
-    if full is NO_CAPS:
-        return {"remaining": {}}
     used = used_at(state, home)
     so_far = (used.steps, used.tokens + used.held_tokens, used.cost + used.held_cost, used.time, used.active)
     limits: dict[str, Any] = {}
@@ -233,7 +229,7 @@ def budget_record(program: Program, state: RunState, home: str = "") -> dict[str
 
 
 def _limits(program: Program, state: RunState, home: str) -> Caps:
-    account = state.frames[home].account if home else None
+    account = account_of(state, home)
     if account is not None:
         return caps_in(account.limits)
     budget = program.agent.budget

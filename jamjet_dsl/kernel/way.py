@@ -17,8 +17,6 @@ from jamjet_dsl.kernel.program import Program, Setting
 from jamjet_dsl.kernel.scope import ATTESTED, NONE, UNTRUSTED, Scope, scope_of
 from jamjet_dsl.kernel.values import EvalError, from_journal, from_public, to_journal, to_public
 
-_AS_IS = frozenset({bool, str})
-"""Types whose values are the same in a journal, whatever they are."""
 _NONE: dict[str, Any] = {}
 """Shared, and never changed."""
 
@@ -84,7 +82,7 @@ class Way:
         """Runs `set`s in order; each sees what the ones before it have set. Raises EvalError."""
         for item in sets:
             name, scope = item.name, self.scope
-            flags = scope.flags(item.reads) if scope.provenance else NONE
+            flags = scope.flags(item.reads)
             if item.more is not None and self._append(item, item.more, flags):
                 continue
             value = item.value(scope)
@@ -159,7 +157,7 @@ class Way:
         if self.sets:
             sets = body["set"] = {}
             for name, value in self.sets.items():
-                sets[name] = value if type(value) in _AS_IS else to_journal(value)
+                sets[name] = to_journal(value)
         if self.flags:
             body["from"] = {name: sorted(flags) for name, flags in self.flags.items()}
         return Record("moved", body)

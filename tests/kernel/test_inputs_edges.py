@@ -10,6 +10,7 @@ from jamjet_dsl.diagnostics.errors import JamError
 from jamjet_dsl.kernel import inputs
 from jamjet_dsl.kernel.model import Await
 from jamjet_dsl.kernel.program import Program
+from jamjet_dsl.kernel.scalars import Duration, Money, Timestamp
 from tests.kernel.driver import Fails, Result
 from tests.kernel.source import begun, cancel, compiled, only, send, went
 
@@ -173,3 +174,34 @@ def test_a_second_cancellation_changes_nothing_unless_it_is_at_once() -> None:
     run.land("look(end)", "")
     assert (run.state.status, run.state.final_state) == ("cancelled", "bad")
     assert only(run, "finished")["status"] == "cancelled"
+
+
+# ---- results as a journal has them
+
+
+@pytest.mark.parametrize(
+    ("type", "value", "journal"),
+    [
+        ("int", 2**53 - 1, 2**53 - 1),
+        ("int", 2**53, {"$int": "9007199254740992"}),
+        ("int", -(2**53), {"$int": "-9007199254740992"}),
+        ("string", "é", "é"),
+        ("money", Money("1.50 USD"), {"$money": "1.50 USD"}),
+        ("duration", Duration.of_ms(90_000), {"$duration": "90s"}),
+        ("timestamp", Timestamp.of_ms(0), {"$timestamp": "1970-01-01T00:00:00Z"}),
+        ("list<int>", [1, 2**53], [1, {"$int": "9007199254740992"}]),
+        ("N", {"n": 2**53}, {"n": {"$int": "9007199254740992"}}),
+        ("float", 1.5, 1.5),
+        ("int?", None, None),
+    ],
+)
+def test_what_a_tool_gives_is_journaled_so_that_it_reads_back_the_same(type: str, value: Any, journal: Any) -> None:
+    text = f"""record N {{ n: int }}
+      tool give(q: string) -> {type} {{ effect reads  timeout 5s }}
+      agent a version 1 {{ output r: string  budget {{ steps 9  exceeded -> bad }}  policy {{ allow give }}
+        on error any -> bad  start state s {{ call give("1") as x  -> done }}
+        final done {{ r = "done" }}  failed bad {{ r = "bad" }} }}"""
+    run = begun(text).land("give(1)", Result(value))
+    assert run.state.final_state == "done"
+    assert only(run, "succeeded")["result"] == journal
+    assert run.state.vars["x"] == value

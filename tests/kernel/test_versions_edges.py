@@ -123,6 +123,7 @@ def test_active_time_does_not_pass_between_a_run_and_its_fork() -> None:
 
 TWO_CALLS = """state s { call mail("1")  -> t }  state t { wait 1h  -> u }
   state u { call mail("2")  on denied -> bad  -> done }"""
+TOO_FEW = " // jam: ignore JAM615 because that the last call is denied is what is tested\n"
 LIMITED = agent(
     TWO_CALLS,
     rules=RULES + "  limit mail 1 call per day",
@@ -344,7 +345,7 @@ def test_timers_are_set_moved_and_taken_away() -> None:
 @pytest.mark.parametrize(("rules", "flights"), [({"5": 6}, []), ({"5": 6, "4": 9}, []), ({}, ["mail(2)"])])
 def test_what_a_limit_has_counted_stays_under_the_number_of_its_rule(rules: Any, flights: list[str]) -> None:
     body = TWO_CALLS
-    before = "allow look  allow web  allow score  allow mail  allow pay  limit mail 1 call"
+    before = f"allow look  allow web  allow score  allow mail  allow pay  limit mail 1 call {TOO_FEW}"
     run = begun(TOOLS + agent(body, rules=before)).land("mail(1)", NOTHING)
     after = before.replace("allow look", "allow look  forbid pay")
     moved(run, TOOLS + agent(body, rules=after), rules=rules)
@@ -362,10 +363,10 @@ def test_limits_of_one_version_may_change_places_in_the_next() -> None:
 
 
 def test_a_limit_that_is_gone_takes_nothing_with_it() -> None:
-    rules = "allow look, mail  limit mail 1 call  limit look 1 call"
+    rules = f"allow look, mail  limit mail 1 call  limit look 1 call {TOO_FEW}"
     body = TWO_CALLS.replace('call mail("2")', 'call look("2")')
     body = body.replace("-> t }", '-> n }  state n { call look("1")  -> t }', 1)
     run = begun(TOOLS + agent(body, rules=rules)).land("mail(1)", NOTHING).land("look(1)", "v")
-    moved(run, TOOLS + agent(body, rules="allow look, mail  limit look 1 call"), rules={"2": 1})
+    moved(run, TOOLS + agent(body, rules=f"allow look, mail  limit look 1 call {TOO_FEW}"), rules={"2": 1})
     assert run.at(next_wake(run.state) or 0).flights == []
     assert run.state.final_state == "bad"

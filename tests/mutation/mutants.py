@@ -122,6 +122,25 @@ def _only_words(node: ast.AST) -> bool:
     return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.keyword) and node.arg in _NO_BEHAVIOUR)
 
 
+def _looks_up(node: ast.IfExp | ast.If) -> bool:
+    """Whether this only spares a look into a table, or making once more what the table has.
+
+    `table.get(name) if name else None`, also with `name is not None`: no table has an entry without a name.
+    `if known is None: known = table[key] = …`: what is made again is equal, since the kernel is pure."""
+    match node:
+        case ast.IfExp(
+            body=ast.Call(func=ast.Attribute(attr="get"), args=[key], keywords=[]), orelse=ast.Constant(value=None)
+        ):
+            return ast.unparse(node.test) in (ast.unparse(key), f"{ast.unparse(key)} is not None")
+        case ast.If(
+            test=ast.Compare(left=ast.Name(id=known), ops=[ast.Is()], comparators=[ast.Constant(value=None)]),
+            body=[*_, ast.Assign(targets=[ast.Name(id=made), ast.Subscript()])],
+            orelse=[],
+        ):
+            return known == made
+    return False
+
+
 def _of(node: ast.AST) -> Iterator[Change]:
     match node:
         case ast.Compare(ops=[op]) if type(op) in _COMPARE:
@@ -139,7 +158,8 @@ def _of(node: ast.AST) -> Iterator[Change]:
         case ast.Constant(value=int(number)):
             yield _set(node, "value", number + 1)
         case ast.IfExp() | ast.If():
-            yield _set(node, "test", ast.Constant(True))
+            if not _looks_up(node):
+                yield _set(node, "test", ast.Constant(True))
             yield _set(node, "test", ast.Constant(False))
         case ast.While():
             yield _set(node, "test", ast.Constant(False))

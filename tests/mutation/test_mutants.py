@@ -65,6 +65,39 @@ def test_what_runs_is_changed_and_words_are_not(tmp_path: Path) -> None:
     ]
 
 
+LOOKS_UP = """
+def a(tools, name):
+    return tools.get(name) if name else None
+
+def b(tools, name):
+    return tools.get(name) if name is not None else None
+
+def c(tools, name):
+    return tools.get(name) if tools else None
+
+def d(tools, name):
+    known = tools.get(name)
+    if known is None:
+        known = tools[name] = len(name)
+    return known
+
+def e(tools, name):
+    known = tools.get(name)
+    if known is None:
+        found = tools[name] = len(name)
+    return known
+"""
+
+
+def test_a_look_into_a_table_that_is_spared_is_no_behaviour(tmp_path: Path) -> None:
+    path = tmp_path / "table.py"
+    path.write_text(LOOKS_UP)
+    always = {m.key.partition(":")[0] for m in mutants(path) if "if True" in m.key.partition("becomes")[2]}
+    never = {m.key.partition(":")[0] for m in mutants(path) if "if False" in m.key.partition("becomes")[2]}
+    assert always == {"table.c", "table.e"}
+    assert never == {f"table.{name}" for name in "abcde"}
+
+
 def test_a_mutant_reaches_objects_that_are_there_already(tmp_path: Path) -> None:
     path, module = load(tmp_path)
     tank = module.Tank()

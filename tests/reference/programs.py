@@ -171,6 +171,7 @@ class Maker:
             )
         if self.odds(25):
             calls = f"{self.pick(*READS, *WRITES)} {self.chance.randint(1, 4)} calls"
+            rules.append("// jam: ignore JAM615 because chance does not count the calls of a path")
             rules.append(f"limit {calls}{self.pick('', ' per minute', ' per args.x')}{self.whose()}")
         if self.odds(12):
             rules.append(f"limit {self.pick('keyed', 'wr')} total args.x <= {self.chance.randint(3, 20)}{self.whose()}")
@@ -277,6 +278,7 @@ class Maker:
             lines.append(f"{head} {{\n{inside}\n    }}")
             if bound and (mode == "all" or default):
                 after.append(bound)
+        lines.append("// jam: ignore JAM702 because chance does not see to it that branches can be done")
         lines.append(f"join {mode}" + (f" within {self.time(10, 90)}" if self.odds(40) else ""))
         lines.append(f"on join -> {self.way(after, ahead, back)}")
         if self.odds(60):

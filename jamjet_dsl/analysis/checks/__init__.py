@@ -16,14 +16,19 @@ from jamjet_dsl.analysis.checks.branches import check_branches
 from jamjet_dsl.analysis.checks.budgets import check_budgets, check_retries
 from jamjet_dsl.analysis.checks.expected import check_expected
 from jamjet_dsl.analysis.checks.facts import intact_agents
+from jamjet_dsl.analysis.checks.fitting import check_fitting
 from jamjet_dsl.analysis.checks.graph import check_graph
 from jamjet_dsl.analysis.checks.guards import check_guards
 from jamjet_dsl.analysis.checks.handlers import check_handlers
+from jamjet_dsl.analysis.checks.joins import check_joins
 from jamjet_dsl.analysis.checks.liveness import check_dead_assignments
 from jamjet_dsl.analysis.checks.mocks import check_mocks
 from jamjet_dsl.analysis.checks.policy import check_policy
 from jamjet_dsl.analysis.checks.properties import check_properties
+from jamjet_dsl.analysis.checks.repeats import check_tool_retries
+from jamjet_dsl.analysis.checks.roles import check_roles
 from jamjet_dsl.analysis.checks.secrets import check_secrets
+from jamjet_dsl.analysis.checks.undoing import check_undos
 from jamjet_dsl.analysis.model import AgentInfo, Analysis
 from jamjet_dsl.diagnostics.model import Diagnostic
 
@@ -32,6 +37,8 @@ ProgramCheck: TypeAlias = Callable[[Analysis], Iterable[Diagnostic]]
 
 PROGRAM_CHECKS: tuple[ProgramCheck, ...] = (
     check_retries,
+    check_tool_retries,
+    check_undos,
     check_dead_assignments,
     check_secrets,
     check_expected,
@@ -42,10 +49,13 @@ AGENT_CHECKS: tuple[AgentCheck, ...] = (
     check_graph,
     check_handlers,
     check_budgets,
+    check_fitting,
     check_assignment,
     check_branches,
+    check_joins,
     check_guards,
     check_policy,
+    check_roles,
     check_properties,
 )
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from jamjet_dsl.analysis.asks import options_of
 from jamjet_dsl.analysis.checks.atoms import Space, conj, neg
 from jamjet_dsl.analysis.checks.cover import satisfiable
-from jamjet_dsl.analysis.checks.guards import edge_formula, guarded_edges
+from jamjet_dsl.analysis.checks.guards import Possible, edge_formula, guarded_edges
 from jamjet_dsl.analysis.flow import effect_of, offered_tools, tools_of
 from jamjet_dsl.analysis.model import AgentInfo, Analysis, FlowEdge, FlowRegion, FlowState
 from jamjet_dsl.source import Span
@@ -44,6 +44,8 @@ class CallSites:
         self.agent = agent
         self.analysis = analysis
         self.states = agent.all_states()
+        self.possible = Possible(analysis)
+        """Which edges can be taken, as far as guards say."""
         self.components: dict[FlowRegion, list[list[FlowState]]] = {}
         """The strongly connected components of a region, once somebody has counted calls in it."""
         self.offers: dict[ast.ToolDecl, list[FlowState]] = {}

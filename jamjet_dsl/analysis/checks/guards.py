@@ -9,9 +9,10 @@ from jamjet_dsl.analysis.checks.cover import Cover, first_match, satisfiable
 from jamjet_dsl.analysis.checks.intervals import Dim, disjoint
 from jamjet_dsl.analysis.checks.paths import source_text
 from jamjet_dsl.analysis.checks.raising import check_raising
-from jamjet_dsl.analysis.model import AgentInfo, Analysis, FlowState
+from jamjet_dsl.analysis.model import AgentInfo, Analysis, FlowEdge, FlowState
 from jamjet_dsl.diagnostics.model import Diagnostic, Label
 from jamjet_dsl.syntax import ast
+from jamjet_dsl.syntax.node import Node
 
 _LABELS = 4
 """How many earlier guards a finding points at."""
@@ -57,15 +58,47 @@ def edge_formula(edge: ast.Edge, space: Space) -> Formula:
 
 
 def _check_state(state: FlowState, edges: list[ast.Edge], analysis: Analysis) -> Iterator[Diagnostic]:
-    space = Space(analysis)
-    formulas = [edge_formula(edge, space) for edge in edges]
-    space.seal()
-    cover = first_match(formulas, space)
-    if cover.complete and len(cover.reached) < len(edges):
+    formulas, cover, dead, space = _cover(state, edges, analysis)
+    if dead:
         yield from _dead_edges(edges, formulas, cover, space)
     closed = any(not isinstance(edge.trigger, ast.When) for edge in edges)
     if not closed and not falls_through(state) and (cover.gap is not None or not cover.complete):
         yield _gap(state, edges, cover)
+
+
+class Possible:
+    """Whether an edge can be taken, as far as the guards of its state say: not if no value satisfies its guard, nor if
+    earlier ones always win. Each state is reasoned about once, here or by `check_guards`."""
+
+    def __init__(self, analysis: Analysis) -> None:
+        self.analysis = analysis
+        self._dead = analysis.dead_edges
+
+    def __call__(self, edge: FlowEdge) -> bool:
+        written = edge.edge
+        if written is None:
+            return True
+        dead = self._dead.get(edge.source)
+        if dead is None:
+            edges = guarded_edges(edge.source)
+            self._dead[edge.source] = dead = frozenset()
+            if any(isinstance(e.trigger, ast.When) for e in edges) and _well_typed(edges, self.analysis):
+                dead = _cover(edge.source, edges, self.analysis)[2]
+        return written not in dead
+
+
+def _cover(
+    state: FlowState, edges: list[ast.Edge], analysis: Analysis
+) -> tuple[list[Formula], Cover, frozenset[Node], Space]:
+    """The guards of a state as formulas, which of them are reached, and the edges that are never taken, which are
+    remembered."""
+    space = Space(analysis)
+    formulas = [edge_formula(edge, space) for edge in edges]
+    space.seal()
+    cover = first_match(formulas, space)
+    dead = frozenset(e for at, e in enumerate(edges) if cover.complete and at not in cover.reached)
+    analysis.dead_edges[state] = dead
+    return formulas, cover, dead, space
 
 
 def falls_through(state: FlowState) -> bool:

@@ -147,6 +147,51 @@ def path_to(state: FlowState, follow: Follow | None = None) -> tuple[PathStep, .
     return tuple(stops)
 
 
+def path_between(
+    first: FlowState, second: FlowState, leave: Follow | None = None, follow: Follow | None = None
+) -> tuple[PathStep, ...] | None:
+    """The stops of a path from the start of the agent through `first` and later through `second`, which may be the
+    same state; None if there is none.
+
+    `leave` says by which edges `first` may be left, `follow` which edges may be taken at all. Branches of one
+    `parallel` may come in either order, and so may the items of an `each`.
+    """
+    begin = path_to(first, follow)
+    if begin is None:
+        return None
+    chain, goals = enclosing(first), enclosing(second)
+    for at in reversed(range(len(chain))):
+        inner = chain[at]
+        goal = next((s for s in goals if s.region is inner.region), None)
+        if goal is None:
+            continue
+        for edge in inner.out:
+            if edge.target is None or (follow is not None and not follow(edge)):
+                continue
+            if inner is first and leave is not None and not leave(edge):
+                continue
+            rest = shortest_path(edge.target, (goal,), follow)
+            if rest is not None:
+                way = path_steps(inner, [edge, *rest])
+                tail = _descend(goal, second)
+                return (*begin[:-1], *way[:-1], *(tail or way[-1:]))
+        if goal is inner and inner is not first and inner is not second:
+            each = isinstance(inner.action, ast.EachAction)
+            if each or goals[at + 1].region is not chain[at + 1].region:
+                stop = PathStep(first.path, first.span, "the next item" if each else "beside it")
+                return (*begin[:-1], stop, *_descend(goal, second))
+    return None
+
+
+def _descend(outer: FlowState, state: FlowState) -> tuple[PathStep, ...]:
+    """The last stops of a path to a state inside `outer`, from `outer` on."""
+    if outer is state:
+        return ()
+    whole = path_to(state) or ()
+    at = next((i for i, step in enumerate(whole) if step.state == outer.path), None)
+    return whole[at:] if at is not None else ()
+
+
 def region_text(region: FlowRegion) -> str:
     """The way into a branch or item, as the text of an edge."""
     return f"branch {region.name}" if region.kind == "branch" else "each item"

@@ -9,8 +9,15 @@ from jamjet_dsl.analysis.checks.atoms import Space, neg
 from jamjet_dsl.analysis.checks.callsites import CallSites, Rules, Site
 from jamjet_dsl.analysis.checks.cover import satisfiable
 from jamjet_dsl.analysis.checks.denials import check_denials
-from jamjet_dsl.analysis.checks.paths import path_steps, path_to, shortest_path, source_text
-from jamjet_dsl.analysis.model import AgentInfo, Analysis, FlowState
+from jamjet_dsl.analysis.checks.grants import check_grants
+from jamjet_dsl.analysis.checks.joins import check_cancelled
+from jamjet_dsl.analysis.checks.least import check_limits
+from jamjet_dsl.analysis.checks.overlap import check_overlap
+from jamjet_dsl.analysis.checks.paths import path_between, path_to, source_text
+from jamjet_dsl.analysis.checks.repeats import check_repeats
+from jamjet_dsl.analysis.checks.undoing import check_rollbacks
+from jamjet_dsl.analysis.checks.untrusted import check_untrusted
+from jamjet_dsl.analysis.model import AgentInfo, Analysis
 from jamjet_dsl.diagnostics.model import Diagnostic, Label, PathStep
 from jamjet_dsl.syntax import ast
 
@@ -29,11 +36,19 @@ def check_policy(agent: AgentInfo, analysis: Analysis) -> Iterator[Diagnostic]:
     calls = CallSites(agent, analysis)
     rules = Rules(agent, analysis)
     yield from _not_allowed(calls, rules)
-    yield from check_approvals(calls, rules)
+    unapproved = list(check_approvals(calls, rules))
+    yield from unapproved
+    yield from check_grants(calls, {d.span for d in unapproved})
     yield from check_denials(calls, rules)
+    yield from check_repeats(calls, rules)
+    yield from check_cancelled(calls)
+    yield from check_rollbacks(calls)
     if agent.policy is not None:
         yield from _unused_allows(agent.policy, calls, analysis)
         yield from _fixed_forbids(agent.policy, analysis)
+        yield from check_untrusted(calls, rules)
+        yield from check_overlap(agent.policy, analysis)
+        yield from check_limits(agent.policy, calls, rules)
         yield from _never_after(agent.policy, calls, rules)
 
 
@@ -148,7 +163,7 @@ def _never_after(policy: ast.Policy, calls: CallSites, rules: Rules) -> Iterator
                 tried += 1
                 if second in told or tried > _AFTER_ALL:
                     continue
-                path = _path_between(first, second, calls)
+                path = _both_called(first, second)
                 if path is not None:
                     told.add(second)
                     yield Diagnostic(
@@ -163,47 +178,11 @@ def _never_after(policy: ast.Policy, calls: CallSites, rules: Rules) -> Iterator
                     )
 
 
-def _path_between(first: Site, second: Site, calls: CallSites) -> tuple[PathStep, ...] | None:
-    """A path that makes the one call and later the other; None if there is none."""
+def _both_called(first: Site, second: Site) -> tuple[PathStep, ...] | None:
+    """A path that makes the one call and later the other; None if there is none. `finally` comes last."""
     if first.state is None:
         return None
+    if second.state is not None:
+        return path_between(first.state, second.state)
     begin = path_to(first.state)
-    if begin is None:
-        return None
-    if second.state is None:
-        return (*begin[:-1], PathStep(first.state.path, first.state.span, "the run ends"))
-    outer = _enclosing(first.state)
-    for at in reversed(range(len(outer))):
-        inner = outer[at]
-        goal = next((s for s in _enclosing(second.state) if s.region is inner.region), None)
-        if goal is None:
-            continue
-        for edge in inner.out:
-            if edge.target is None:
-                continue
-            rest = shortest_path(edge.target, (goal,))
-            if rest is not None:
-                way = path_steps(inner, [edge, *rest])
-                tail = _descend(goal, second.state)
-                return (*begin[:-1], *way[:-1], *(tail or way[-1:]))
-        if goal is inner and inner is not first.state and inner is not second.state:
-            tail = _descend(goal, second.state)
-            return (*begin, *tail) if tail else None
-    return None
-
-
-def _enclosing(state: FlowState) -> list[FlowState]:
-    chain = [state]
-    while (owner := chain[-1].region.owner) is not None:
-        chain.append(owner)
-    chain.reverse()
-    return chain
-
-
-def _descend(outer: FlowState, state: FlowState) -> tuple[PathStep, ...]:
-    """The last stops of a path to a state inside `outer`, from `outer` on."""
-    if outer is state:
-        return ()
-    whole = path_to(state) or ()
-    at = next((i for i, step in enumerate(whole) if step.state == outer.path), None)
-    return whole[at:] if at is not None else ()
+    return None if begin is None else (*begin[:-1], PathStep(first.state.path, first.state.span, "the run ends"))
