@@ -245,3 +245,14 @@ def test_the_parts_of_a_run_are_of_the_agent_only() -> None:
     made = make(compile_text(INSIDE, agent="inside").definition, trials=300)
     assert {part.agent for run in made.runs for part in run.through} == {"inside"}
     assert Part("inside", "items") in made.runs[0].through
+
+
+def test_what_cannot_be_written_down_is_done_without_and_said() -> None:
+    made = make(compile_text(GUARDS).definition, trials=1_000)
+    way = made.runs[0]
+    made.drop(frozenset({0}))
+    assert way.path not in [run.path for run in made.runs]
+    assert len(made.titles) == len(made.runs) == len(set(made.titles))
+    lost = Part("guards", way.path[-1])
+    assert made.missing[lost] == "a run that passes it was found, but not as a test"
+    assert proved(GUARDS, made, "guards").passed[lost] == 0

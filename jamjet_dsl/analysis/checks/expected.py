@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from jamjet_dsl.analysis.checks.facts import intact_agents, tests_of
-from jamjet_dsl.analysis.model import Analysis, FlowRegion
+from jamjet_dsl.analysis.model import AgentInfo, Analysis, FlowRegion
 from jamjet_dsl.diagnostics.model import Diagnostic, Label
 from jamjet_dsl.syntax import ast
 
@@ -18,10 +18,10 @@ def check_expected(analysis: Analysis) -> Iterator[Diagnostic]:
         for test in tests.get(agent.decl, ()):
             for expected in ast.clauses(test.items, ast.ExpectPath):
                 if agent.flow is not None:
-                    yield from _impossible(agent.flow, expected.states)
+                    yield from _impossible(agent, agent.flow, expected.states)
 
 
-def _impossible(region: FlowRegion, names: tuple[ast.Name, ...]) -> Iterator[Diagnostic]:
+def _impossible(agent: AgentInfo, region: FlowRegion, names: tuple[ast.Name, ...]) -> Iterator[Diagnostic]:
     """The first step of an expected path that no edge takes. Names that are no states of the agent are reported
     where they stand."""
     start = region.start
@@ -39,6 +39,8 @@ def _impossible(region: FlowRegion, names: tuple[ast.Name, ...]) -> Iterator[Dia
         state, target = region.states.get(here.text), region.states.get(following.text)
         if state is None or target is None or any(edge.target is target for edge in state.out):
             continue
+        if state.final and target.name in _after_a_final(agent):
+            continue
         yield Diagnostic(
             "JAM903",
             f"no edge leads from `{here.text}` to `{following.text}`",
@@ -48,3 +50,8 @@ def _impossible(region: FlowRegion, names: tuple[ast.Name, ...]) -> Iterator[Dia
             help="write the states in the order in which a run enters them, each one",
         )
         return
+
+
+def _after_a_final(agent: AgentInfo) -> set[str]:
+    """Where a run goes on whose final has an output that fails: to a handler of errors of the whole agent."""
+    return {handler.target.text for handler in agent.handlers if isinstance(handler.trigger, ast.OnError)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jamjet_dsl import definition as d
 from jamjet_dsl.engine.coverage import named
@@ -20,14 +20,20 @@ TRIALS = 4_000
 
 @dataclass(slots=True)
 class Made:
-    """Tests of one agent. `missing` says of each part that none passes why; `trials` counts the runs
-    that were tried."""
+    """Tests of one agent, chosen among the `candidates`. `missing` says of each part that
+    none passes why; `trials` counts the runs that were tried."""
 
     scene: Scene
-    runs: list[Found]
-    titles: list[str]
+    candidates: list[Found]
     missing: dict[Part, str]
     trials: int
+    runs: list[Found] = field(default_factory=list)
+    titles: list[str] = field(default_factory=list)
+
+    def choose(self) -> None:
+        """Choose the tests anew."""
+        self.runs = smallest(self.scene, self.candidates)
+        self.titles = titles_of(self.scene, self.runs)
 
     def blocks(self, agent: str, plain: frozenset[int] = frozenset()) -> list[str]:
         """The tests as text; those of `plain`, by number, expect the way and the end only."""
@@ -35,9 +41,10 @@ class Made:
         return [block(self.scene, run, title, agent, outputs=n not in plain) for n, (run, title) in told]
 
     def drop(self, numbers: frozenset[int]) -> None:
-        """Leave out tests that cannot be written down, and what only they pass."""
-        self.runs = [run for n, run in enumerate(self.runs) if n not in numbers]
-        self.titles = [title for n, title in enumerate(self.titles) if n not in numbers]
+        """Do without tests that cannot be written down, and whatever goes their way; what they pass others may."""
+        paths = {self.runs[n].path for n in numbers}
+        self.candidates = [run for run in self.candidates if run.path not in paths]
+        self.choose()
         left = frozenset(part for run in self.runs for part in run.through)
         for part in parts_of(self.scene.agent):
             if part not in left:
@@ -62,8 +69,9 @@ def make(definition: d.Definition, seed: int = 0, trials: int = TRIALS) -> Made:
     """Tests for the main agent of a definition. The same seed makes the same."""
     scene = scene_of(definition)
     explored = explore(scene, seed, trials)
-    runs = smallest(scene, explored.runs.values())
-    return Made(scene, runs, titles_of(scene, runs), explored.missing, explored.trials)
+    made = Made(scene, list(explored.runs.values()), explored.missing, explored.trials)
+    made.choose()
+    return made
 
 
 def scene_of(definition: d.Definition) -> Scene:

@@ -305,3 +305,12 @@ def test_an_expected_path_follows_the_graph(states, where):
       agent a version 1 {{ start state one {{ wait 1h -> two }} state two {{ wait 1h -> done }} final done {{}} }}
       test "t" for a {{ expect path {states} }}"""
     assert [d.span.text for d in check_text(text, "a.jam") if d.code == "JAM903"] == ([where] if where else [])
+
+
+def test_a_final_whose_output_fails_is_left_for_the_handler_of_errors() -> None:
+    text = """
+      agent a version 1 { input x: int output n: int on error any -> over on denied -> late
+        start state one { wait 1h -> done } final done { n = 10 / x } final over { n = 0 } final late { n = 1 } }
+      test "t" for a { input x = 0 expect path one, done, over }
+      test "u" for a { input x = 0 expect path one, done, late }"""
+    assert [d.span.text for d in check_text(text, "a.jam") if d.code == "JAM903"] == ["late"]
